@@ -1,0 +1,70 @@
+"""Every error the product raises on purpose, one tree:
+
+StreamAdError                 exit code 1
+├── ConfigError               exit code 2: a setting is missing, broken or contradicts another
+├── UnavailableError          a broker, store or file cannot be reached; `retry_after_s` when it said so
+├── AccessError               a broker or store refused our credentials or rights
+├── DataError                 data handed over by the user cannot be used
+│   └── RecordError           one record of a stream cannot be used; it goes to the dead-letter topic
+└── ModelError                weights or a profile are missing, foreign or of another version
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AccessError",
+    "ConfigError",
+    "DataError",
+    "ModelError",
+    "RecordError",
+    "StreamAdError",
+    "UnavailableError",
+]
+
+
+class StreamAdError(Exception):
+    """Base of all errors a user may want to catch. `mend` says what the user can do about it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, mend: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.message} — {self.mend}" if self.mend else self.message
+
+
+class ConfigError(StreamAdError):
+    """A setting is missing, broken or contradicts another."""
+
+    exit_code = 2
+
+
+class UnavailableError(StreamAdError):
+    """Something outside cannot be reached now; trying again may help."""
+
+    def __init__(self, message: str, *, mend: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message, mend=mend)
+        self.retry_after_s = retry_after_s
+
+
+class AccessError(StreamAdError):
+    """Credentials or rights were refused; trying again will not help."""
+
+
+class DataError(StreamAdError):
+    """Data handed over by the user cannot be used."""
+
+
+class RecordError(DataError):
+    """One record of a stream cannot be used. `reason` is a stable word for the dead-letter header and the metrics."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ModelError(StreamAdError):
+    """Weights or a profile are missing, foreign or of another version."""
