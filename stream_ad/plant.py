@@ -198,7 +198,7 @@ def _missing(chance: _Chance, n_channels: int) -> BoolArray:
 class Plant:
     """The plant from slot -past_slots to live_slots (exclusive); a function of its arguments, however the rows are cut.
 
-    A longer `live_slots` continues the same run (from 1,000 slots in all), and faults change only their own channels and
+    A longer `live_slots` continues the same run (from 1,000 slots on), and faults change only their own channels and
     slots. A series is computed whole at its first use (under 0.1 s for 10,000 slots) and kept.
     """
 
