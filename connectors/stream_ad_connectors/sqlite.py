@@ -1,0 +1,247 @@
+"""The embedded store: scores, alerts, statuses, dead letters and series state in one SQLite file, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, repeat
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_ad.errors import DataError
+from stream_ad.records import (
+    Alert,
+    AlertState,
+    DeadLetter,
+    Outputs,
+    ScoreBatch,
+    SeriesStatus,
+    SourcePosition,
+    SourceRecord,
+)
+from stream_ad_connectors.sqlite_file import connect, reading, transaction
+
+__all__ = ["SqliteStore"]
+
+_STAGE = {AlertState.OPEN: 0, AlertState.UPDATE: 1, AlertState.RESOLVED: 2}
+_INT64 = np.iinfo(np.int64)
+_UPSERT_SCORE = """
+INSERT INTO score VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (series_id, event_time_ns) DO UPDATE SET revision = excluded.revision, score = excluded.score,
+    alert_id = excluded.alert_id, layout_id = excluded.layout_id, model_id = excluded.model_id, detail = excluded.detail
+WHERE excluded.revision >= revision
+"""
+_UPSERT_ALERT = """
+INSERT INTO alert VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET series = excluded.series, start_ns = excluded.start_ns, revision = excluded.revision,
+    updated_ns = excluded.updated_ns, stage = excluded.stage, body = excluded.body
+WHERE (excluded.revision, excluded.updated_ns, excluded.stage) >= (revision, updated_ns, stage)
+"""
+_SELECT_SCORES = """
+SELECT event_time_ns, score, revision, alert_id, detail, layout_id, model_id FROM score
+WHERE series_id = (SELECT id FROM series WHERE name = ?) AND event_time_ns >= ? AND event_time_ns < ?
+ORDER BY event_time_ns
+"""
+_SELECT_ALERTS = "SELECT body FROM alert WHERE start_ns >= ? AND start_ns < ?"
+
+_T = TypeVar("_T")
+
+
+class SqliteStore:
+    """Sink, ScoreReader, AlertReader, StatusReader and StateStore over one file; made when it is not there.
+
+    A slot is one row: (series, event_time_ns) and one blob of float32 [5, channel] (value, expected, lower, upper,
+    attribution). Writing is one transaction per call, synced to disk. Readers, in this process or another, never wait
+    for the writer (WAL) and see whole transactions.
+    Traps: the file must be on a local disk (WAL needs shared memory); a second writing process waits its turn for
+    busy_timeout_s, then UnavailableError; alerts are selected by their start, not by their overlap with the range.
+    """
+
+    def __init__(self, path: Path | str, *, busy_timeout_s: float = 5.0) -> None:
+        self._path = Path(path)
+        self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
+        self._writer = connect(self._path, busy_timeout_s=busy_timeout_s)
+        self._reader = connect(self._path, busy_timeout_s=busy_timeout_s)
+        self._reader.execute("PRAGMA query_only = ON")
+
+    def write(self, outputs: Outputs) -> None:
+        """All of it or nothing; a lower revision, or an older state of an alert, leaves what is there."""
+        if not outputs:
+            return
+        with self._write_lock, transaction(self._writer, self._path):
+            for batch in outputs.scores:
+                self._write_batch(batch)
+            self._writer.executemany(_UPSERT_ALERT, [_alert_row(alert) for alert in outputs.alerts])
+            self._writer.executemany(
+                "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [_dead_letter_row(letter) for letter in outputs.dead_letters],
+            )
+            self._writer.executemany(
+                "INSERT INTO status VALUES (?, ?) ON CONFLICT (series) DO UPDATE SET body = excluded.body",
+                [(status.series, msgspec.msgpack.encode(status)) for status in outputs.statuses],
+            )
+
+    def close(self) -> None:
+        """Closes the file; calling it again does nothing."""
+        with self._write_lock, self._read_lock:
+            self._writer.close()
+            self._reader.close()
+
+    def scores(self, series: str, start_ns: int, stop_ns: int) -> list[ScoreBatch]:
+        """Slots with start <= time < stop; a new batch begins where the channels or the model version change."""
+        with self._read_lock, reading(self._reader, self._path):
+            rows = self._reader.execute(_SELECT_SCORES, (series, _int64(start_ns), _int64(stop_ns))).fetchall()
+            layouts = self._names("SELECT id, channels FROM layout", {row[5] for row in rows})
+            models = self._names("SELECT id, version FROM model", {row[6] for row in rows})
+        return [
+            _batch(series, msgspec.json.decode(layouts[layout], type=tuple[str, ...]), models[model], list(group))
+            for (layout, model), group in groupby(rows, key=lambda row: (row[5], row[6]))
+        ]
+
+    def score_counts(self) -> dict[str, int]:
+        return dict(self._read("SELECT name, slots FROM series WHERE slots > 0 ORDER BY name"))
+
+    def alerts(self, series: str | None, start_ns: int, stop_ns: int) -> list[Alert]:
+        """Newest state of every alert whose episode began in start <= start_ns < stop."""
+        query, values = _SELECT_ALERTS, [_int64(start_ns), _int64(stop_ns)]
+        if series is None:
+            rows = self._read(query + " ORDER BY start_ns, id", values)
+        else:
+            rows = self._read(query + " AND series = ? ORDER BY start_ns, id", [*values, series])
+        return [_decode(body, Alert) for (body,) in rows]
+
+    def statuses(self) -> list[SeriesStatus]:
+        return [_decode(body, SeriesStatus) for (body,) in self._read("SELECT body FROM status ORDER BY series")]
+
+    def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
+        """The newest `limit` dead letters, oldest first."""
+        rows = self._read("SELECT * FROM dead_letter ORDER BY rowid DESC LIMIT ?", [limit])
+        return [
+            DeadLetter(SourceRecord(SourcePosition(topic, partition, offset), time_ns, key, value), reason, detail)
+            for topic, partition, offset, reason, detail, time_ns, key, value in reversed(rows)
+        ]
+
+    async def load(self, topic: str, partition: int) -> dict[str, bytes]:
+        query = "SELECT series, body FROM state WHERE topic = ? AND partition = ?"
+        return dict(await asyncio.to_thread(self._read, query, [topic, partition]))
+
+    async def save(self, topic: str, partition: int, states: Mapping[str, bytes]) -> None:
+        if states:
+            await asyncio.to_thread(self._save, topic, partition, dict(states))
+
+    def _save(self, topic: str, partition: int, states: Mapping[str, bytes]) -> None:
+        with self._write_lock, transaction(self._writer, self._path):
+            self._writer.executemany(
+                "INSERT INTO state VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
+                [(topic, partition, series, body) for series, body in states.items()],
+            )
+
+    def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._read_lock, reading(self._reader, self._path):
+            return self._reader.execute(query, values).fetchall()
+
+    def _names(self, query: str, ids: set[int]) -> dict[int, str]:
+        return {key: name for key, name in self._reader.execute(query) if key in ids} if ids else {}
+
+    def _write_batch(self, batch: ScoreBatch) -> None:
+        if not len(batch):
+            return
+        layout = msgspec.json.encode(batch.channels).decode()
+        self._writer.executemany(
+            _UPSERT_SCORE,
+            zip(
+                repeat(_id_of(self._writer, "series", "name", batch.series)),
+                batch.event_time_ns.tolist(),
+                batch.revision.tolist(),
+                batch.score.tolist(),
+                batch.alert_id,
+                repeat(_id_of(self._writer, "layout", "channels", layout)),
+                repeat(_id_of(self._writer, "model", "version", batch.model_version)),
+                _details(batch),
+                strict=False,
+            ),
+        )
+
+
+def _id_of(connection: sqlite3.Connection, table: str, column: str, name: str) -> int:
+    """The row id that stands for a name, given when it is new. No cache: a rolled-back id must not be remembered."""
+    found = connection.execute(f"SELECT id FROM {table} WHERE {column} = ?", (name,)).fetchone()
+    if found is None:
+        found = connection.execute(f"INSERT INTO {table} ({column}) VALUES (?) RETURNING id", (name,)).fetchone()
+    return int(found[0])
+
+
+def _details(batch: ScoreBatch) -> Iterator[bytes]:
+    """One blob a slot: float32 little-endian [5, channel]."""
+    arrays = (batch.value, batch.expected, batch.lower, batch.upper, batch.attribution)
+    stacked = np.stack(arrays, axis=1).astype("<f4", copy=False)
+    raw, width = stacked.tobytes(), stacked[0].nbytes
+    return (raw[at : at + width] for at in range(0, len(raw), width)) if width else repeat(b"", len(batch))
+
+
+def _batch(series: str, channels: tuple[str, ...], model_version: str, rows: list[Any]) -> ScoreBatch:
+    times, scores, revisions, alert_ids, details, _, _ = zip(*rows, strict=True)
+    flat: NDArray[np.float32] = np.frombuffer(b"".join(details), dtype="<f4").astype(np.float32)
+    if flat.size != len(rows) * 5 * len(channels):
+        raise DataError(
+            f"store: series {series!r}: expected 5 x {len(channels)} values a slot, found {flat.size} in all"
+        )
+    value, expected, lower, upper, attribution = flat.reshape(len(rows), 5, len(channels)).transpose(1, 0, 2)
+    return ScoreBatch(
+        series=series,
+        channels=channels,
+        event_time_ns=np.array(times, dtype=np.int64),
+        score=np.array(scores, dtype=np.float64),
+        value=value,
+        expected=expected,
+        lower=lower,
+        upper=upper,
+        attribution=attribution,
+        revision=np.array(revisions, dtype=np.int32),
+        alert_id=alert_ids,
+        model_version=model_version,
+    )
+
+
+def _alert_row(alert: Alert) -> tuple[Any, ...]:
+    return (
+        alert.id,
+        alert.series,
+        alert.start_ns,
+        alert.revision,
+        alert.updated_ns,
+        _STAGE[alert.state],
+        msgspec.msgpack.encode(alert),
+    )
+
+
+def _dead_letter_row(letter: DeadLetter) -> tuple[Any, ...]:
+    at, record = letter.record.position, letter.record
+    return (
+        at.topic,
+        at.partition,
+        at.offset,
+        letter.reason,
+        letter.detail,
+        record.timestamp_ns,
+        record.key,
+        record.value,
+    )
+
+
+def _decode(body: bytes, of: type[_T]) -> _T:
+    try:
+        return msgspec.msgpack.decode(body, type=of)
+    except msgspec.MsgspecError as error:
+        raise DataError(f"store: expected a stored {of.__name__}, found {error}") from error
+
+
+def _int64(time_ns: int) -> int:
+    """Open bounds such as 2**64 as what SQLite can compare."""
+    return max(int(_INT64.min), min(int(_INT64.max), time_ns))
