@@ -1,0 +1,78 @@
+"""Event times: numbers in a declared unit or ISO-8601 text -> integer nanoseconds UTC, without losing a digit."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Context
+from typing import Final
+
+from stream_ad.errors import RecordError
+from stream_ad.json_values import describe_found
+from stream_ad.settings import TimeUnit
+
+__all__ = ["describe_span", "event_time_ns", "format_ns"]
+
+_UNIT_NS: Final[dict[str, int]] = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_MAX_NS = (1 << 63) - 1  # 2262-04-11, the end of int64 nanoseconds
+_EXACT = Context(prec=64)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ISO = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d)?)(?:(?<=:\d\d:\d\d)[.,](\d+))? ?([Zz]|[+-]\d\d(?::?\d\d)?)?)?",
+    re.ASCII,
+)
+
+
+def event_time_ns(time: object, unit: TimeUnit, field: str) -> int:
+    """Nanoseconds since 1970 UTC of a number in `unit` or of ISO-8601 text (no zone = UTC; digits past ns are cut).
+
+    A float counts as the decimal number it was printed as, so 1700000000.123456 s keeps its microseconds.
+    RecordError wrong_type, or bad_time: not a time, or outside 1970..2262.
+    """
+    if type(time) is int:
+        time_ns = time * _UNIT_NS[unit]
+    elif isinstance(time, float):
+        time_ns = _float_ns(time, unit, field)
+    elif isinstance(time, str):
+        time_ns = _iso_ns(time, field)
+    else:
+        raise RecordError("wrong_type", f"{field!r}: expected a number or ISO-8601 text, found {describe_found(time)}")
+    if not 0 <= time_ns <= _MAX_NS:
+        meant = "" if isinstance(time, str) else f" with time_unit = {unit!r}: check the unit"
+        raise RecordError(
+            "bad_time", f"{field!r}: expected a time within 1970..2262, found {describe_found(time)}{meant}"
+        )
+    return time_ns
+
+
+def _float_ns(time: float, unit: TimeUnit, field: str) -> int:
+    if not abs(time) < 1e19:  # beyond any time in any unit; NaN too
+        raise RecordError("bad_time", f"{field!r}: expected a time within 1970..2262, found {describe_found(time)}")
+    exact = _EXACT.multiply(_EXACT.create_decimal(repr(time)), _UNIT_NS[unit])
+    return int(exact.to_integral_value(context=_EXACT))
+
+
+def _iso_ns(text: str, field: str) -> int:
+    match = _ISO.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError
+        date, clock, fraction, zone = match.groups()
+        moment = datetime.fromisoformat(f"{date}T{clock or '00:00'}{(zone or 'Z').upper()}")
+    except ValueError:
+        raise RecordError(
+            "bad_time",
+            f"{field!r}: expected ISO-8601 text such as 2024-05-01T12:00:00Z, found {describe_found(text)}",
+        ) from None
+    span = moment - _EPOCH
+    return (span.days * 86_400 + span.seconds) * 1_000_000_000 + int((fraction or "")[:9].ljust(9, "0"))
+
+
+def format_ns(time_ns: int) -> str:
+    """ISO-8601 UTC to the microsecond."""
+    return (_EPOCH + timedelta(microseconds=time_ns // 1000)).isoformat().replace("+00:00", "Z")
+
+
+def describe_span(span_ns: int) -> str:
+    """A span for people, such as "2:03:00" or "37 days, 0:00:00"."""
+    return str(timedelta(microseconds=span_ns // 1000))
