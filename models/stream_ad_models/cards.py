@@ -1,0 +1,76 @@
+"""Weights on disk: one safetensors file and one JSON card that says what it is. Both are immutable once written."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from stream_ad.errors import ModelError
+from stream_ad_models.denoiser import Denoiser, DenoiserConfig
+
+__all__ = ["load_denoiser", "run_facts", "save_denoiser"]
+
+_FORMAT = 1
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def run_facts() -> dict[str, Any]:
+    """The date and the versions a training ran with, for its card."""
+    return {
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def save_denoiser(model: Denoiser, directory: Path, name: str, card: dict[str, Any]) -> Path:
+    """Write <name>.safetensors and <name>.json into the directory; return the path of the weights.
+
+    The card is written last: a weights file without its card is an unfinished save.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = directory / f"{name}.safetensors"
+    save_file({key: value.detach().contiguous() for key, value in model.state_dict().items()}, weights)
+    weights.chmod(0o644)  # safetensors writes for the owner alone; a worker under another user reads them too
+    full = {
+        "format": _FORMAT,
+        "name": name,
+        "config": model.config.as_dict(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **card,
+        "sha256": _sha256(weights),
+    }
+    weights.with_suffix(".json").write_text(json.dumps(full, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return weights
+
+
+def load_denoiser(weights: Path) -> tuple[Denoiser, dict[str, Any]]:
+    """The model and its card. Raises ModelError where weights and card do not belong together."""
+    card_path = weights.with_suffix(".json")
+    for path in (weights, card_path):
+        if not path.is_file():
+            raise ModelError(f"model: expected {path.name} in {path.parent}, found no such file")
+    card: dict[str, Any] = json.loads(card_path.read_text(encoding="utf-8"))
+    if card.get("format") != _FORMAT:
+        raise ModelError(f"{weights.name}: expected card format {_FORMAT}, found {card.get('format')!r}")
+    found = _sha256(weights)
+    if found != card["sha256"]:
+        raise ModelError(f"{weights.name}: expected sha256 {card['sha256']}, found {found}")
+    model = Denoiser(DenoiserConfig(**card["config"]))
+    model.load_state_dict(load_file(weights))
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
+        raise ModelError(f"{weights.name}: expected finite weights, found NaN or infinity")
+    return model, card

@@ -1,0 +1,216 @@
+"""The universal imputer: what each reading of a window should have been, given the others, in one network pass.
+
+Windows are float32 [batch, window, channel], already z-scored per channel; NaN = no reading. One pass from sigma_max
+with no noise fed gives the conditional mean (EDM: D(x; sigma) = E[y | x], and at sigma_max x says nothing of y), the
+log v output its predictive variance. Two complementary gratings make every reading a target exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stream_ad.errors import DataError, ModelError
+from stream_ad_models.cards import load_denoiser
+from stream_ad_models.coverage import band_factor
+from stream_ad_models.denoiser import Denoiser, condition
+from stream_ad_models.masks import complementary_gratings
+from stream_ad_models.sampler import sample_targets
+
+__all__ = ["DEFAULT_WEIGHTS", "DenoiserImputer", "Imputation", "Imputer", "UniversalImputer"]
+
+Float32 = NDArray[np.float32]
+Bool = NDArray[np.bool_]
+
+DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "universal.safetensors"
+_CHUNK_ROWS = 256  # windows of one channel per network call: its activations stay inside the processor's cache
+
+
+@dataclass(frozen=True, slots=True)
+class Imputation:
+    """What the other readings say of each reading, float32 [batch, window, channel], in the units of the input.
+
+    std: predictive standard deviation of the reading about `mean` (calibrated by the card's temperature).
+    """
+
+    mean: Float32
+    std: Float32
+
+
+class Imputer(Protocol):
+    """Anything that imputes windows under gratings: the universal imputer and the group model."""
+
+    @property
+    def window_steps(self) -> int: ...
+
+    def impute(self, windows: Float32, *, grating: int) -> Imputation:
+        """windows: float32 [batch, window, channel], NaN = no reading. grating: band width in steps."""
+        ...
+
+
+class DenoiserImputer:
+    """Imputation by one denoiser of K channels per token. Thread-safe: it holds no state but its weights."""
+
+    def __init__(self, model: Denoiser, card: Mapping[str, Any]) -> None:
+        """card: what `coverage.band_factors` measured (temperature, bands) and how the weights came to be."""
+        temperature = float(card["temperature"])
+        if not temperature > 0:
+            raise ModelError(f"model card: expected a positive temperature, found {temperature}")
+        self._model = model.eval()
+        self._temperature = temperature
+        self.card = dict(card)
+
+    @property
+    def window_steps(self) -> int:
+        return self._model.config.window_steps
+
+    @property
+    def model(self) -> Denoiser:
+        return self._model
+
+    @property
+    def version(self) -> str:
+        """Names the weights: the first 12 hex digits of their sha256, "unsaved" before there is a file."""
+        return str(self.card.get("sha256", "unsaved"))[:12]
+
+    def band_factor(self, coverage: float) -> float:
+        """Half-width, in `Imputation.std`, of the band that holds `coverage` (0 to 1) of normal readings."""
+        return band_factor(self.card["bands"], coverage)
+
+    def standard_errors(self, windows: Float32, grating: int) -> Float32:
+        """(reading - mean) / std of every present reading, float32 [n]."""
+        imputed = self.impute(windows, grating=grating)
+        errors = (windows - imputed.mean) / imputed.std
+        return np.asarray(errors[~np.isnan(errors)])
+
+    def impute(self, windows: Float32, *, grating: int) -> Imputation:
+        """One pass per complementary grating of `grating` steps; every point a target once.
+
+        A missing reading is a target of both passes: its mean and variance are the averages of the two.
+        """
+        rows, shape = self._rows(windows)
+        first, second = complementary_gratings(self.window_steps, grating)
+        mean, variance = torch.empty_like(rows), torch.empty_like(rows)
+        with torch.inference_mode():
+            for start in range(0, len(rows), _CHUNK_ROWS):
+                part = slice(start, start + _CHUNK_ROWS)
+                mean[part], variance[part] = self._grated(rows[part], torch.from_numpy(np.stack([first, second])))
+        return Imputation(self._windows(mean, shape), self._windows(variance.sqrt() * self._temperature, shape))
+
+    def impute_masked(self, windows: Float32, cond_mask: Bool) -> Imputation:
+        """One pass with the caller's own condition; visible points come back as they are, with std 0.
+
+        cond_mask: bool [batch, window, channel], True = the model may look at it (a missing reading never is).
+        """
+        rows, shape = self._rows(windows)
+        if cond_mask.shape != windows.shape:
+            raise DataError(f"cond_mask: expected the windows' shape {windows.shape}, found {cond_mask.shape}")
+        cond, _ = self._rows(cond_mask.astype(np.float32))
+        mean, variance = torch.empty_like(rows), torch.empty_like(rows)
+        with torch.inference_mode():
+            for start in range(0, len(rows), _CHUNK_ROWS):
+                part = slice(start, start + _CHUNK_ROWS)
+                visible = (cond[part] > 0) & ~rows[part].isnan()
+                values = rows[part].nan_to_num()
+                passed_mean, passed_variance = self._pass(values, visible)
+                mean[part] = torch.where(visible, values, passed_mean)
+                variance[part] = torch.where(visible, 0.0, passed_variance)
+        return Imputation(self._windows(mean, shape), self._windows(variance.sqrt() * self._temperature, shape))
+
+    def sample(self, windows: Float32, cond_mask: Bool, *, samples: int, seed: int, sampler_steps: int = 12) -> Float32:
+        """Joint draws of the hidden points, float32 [samples, batch, window, channel]; visible points as they are.
+
+        Quantiles over the first axis are bands. Draws repeat for a given seed and batch.
+        """
+        rows, shape = self._rows(windows)
+        cond, _ = self._rows(cond_mask.astype(np.float32))
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.empty((samples, *rows.shape))
+        with torch.inference_mode():
+            for start in range(0, len(rows), _CHUNK_ROWS):
+                part = slice(start, start + _CHUNK_ROWS)
+                values = rows[part].nan_to_num()
+                visible = (cond[part] > 0) & ~rows[part].isnan()
+                given = condition(values, visible)
+                for draw in range(samples):
+                    hidden = sample_targets(self._model, given, sampler_steps, generator) * given.scale + given.centre
+                    drawn[draw, part] = torch.where(visible, values, hidden)
+        return np.stack([self._windows(draw, shape) for draw in drawn])
+
+    def _grated(self, rows: Tensor, gratings: Tensor) -> tuple[Tensor, Tensor]:
+        """rows: [n, window, K] with NaN. gratings: bool [2, window]. Both passes are one batch of the network."""
+        present = ~rows.isnan()
+        values = rows.nan_to_num()
+        visible = torch.cat([present & gratings[0][None, :, None], present & gratings[1][None, :, None]])
+        mean, variance = self._pass(torch.cat([values, values]), visible)
+        (mean_a, mean_b), (variance_a, variance_b) = mean.chunk(2), variance.chunk(2)
+        hidden_a = ~gratings[0][None, :, None]
+        mean_seen = torch.where(hidden_a, mean_a, mean_b)
+        variance_seen = torch.where(hidden_a, variance_a, variance_b)
+        return (
+            torch.where(present, mean_seen, (mean_a + mean_b) / 2),
+            torch.where(present, variance_seen, (variance_a + variance_b) / 2),
+        )
+
+    def _pass(self, values: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Conditional mean and variance in the units of the input, [n, window, K]."""
+        config = self._model.config
+        given = condition(values, visible)
+        mean, variance = self._model(torch.zeros_like(values), torch.tensor([config.sigma_max]), given)
+        return mean * given.scale + given.centre, variance * given.scale**2
+
+    def _check(self, windows: Float32) -> None:
+        if windows.ndim != 3 or windows.shape[1] != self.window_steps:
+            raise DataError(
+                f"windows: expected shape [batch, {self.window_steps}, channel], found {list(windows.shape)}"
+            )
+        if np.isinf(windows).any():
+            raise DataError("windows: expected finite values or NaN (missing), found infinity")
+
+    def _rows(self, windows: Float32) -> tuple[Tensor, tuple[int, ...]]:
+        """[batch, window, channel] as network rows [n, window, K], and the shape to come back to."""
+        self._check(windows)
+        channels = self._model.config.channels
+        if windows.shape[2] != channels:
+            raise DataError(f"windows: expected {channels} channels, found {windows.shape[2]}")
+        return torch.from_numpy(np.ascontiguousarray(windows, dtype=np.float32)), windows.shape
+
+    def _windows(self, rows: Tensor, shape: tuple[int, ...]) -> Float32:
+        return np.asarray(rows.reshape(shape).numpy())
+
+
+class UniversalImputer(DenoiserImputer):
+    """The imputer that ships with the package: pretrained on synthetic series, each channel on its own."""
+
+    def __init__(self, model: Denoiser, card: Mapping[str, Any]) -> None:
+        if model.config.channels != 1:
+            raise ModelError(f"universal imputer: expected weights of 1 channel, found {model.config.channels}")
+        super().__init__(model, card)
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> UniversalImputer:
+        """The packaged weights, or those at `path` (a safetensors file with its JSON card beside it); cached."""
+        return _load(path or DEFAULT_WEIGHTS)
+
+    def _rows(self, windows: Float32) -> tuple[Tensor, tuple[int, ...]]:
+        """Every channel of every window becomes a row of its own: [batch * channel, window, 1]."""
+        self._check(windows)
+        flat = np.ascontiguousarray(windows.transpose(0, 2, 1), dtype=np.float32)
+        return torch.from_numpy(flat.reshape(-1, self.window_steps, 1)), windows.shape
+
+    def _windows(self, rows: Tensor, shape: tuple[int, ...]) -> Float32:
+        batch, window, channels = shape
+        return np.ascontiguousarray(rows.numpy().reshape(batch, channels, window).transpose(0, 2, 1))
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path) -> UniversalImputer:
+    return UniversalImputer(*load_denoiser(path))
