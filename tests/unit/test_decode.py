@@ -178,7 +178,7 @@ def test_renamed_fields_and_flat_payloads() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"series_field": "time"}, {"values_field": "a\nb"}])
-def test_fields_that_cannot_be(fields: dict[str, str]) -> None:
+def test_fields_that_cannot_be(fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         decoder(**fields)
 
