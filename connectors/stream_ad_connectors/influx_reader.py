@@ -1,0 +1,151 @@
+"""Scores, alerts and statuses back from InfluxDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stream_ad.records import Alert, ScoreBatch, SeriesStatus
+from stream_ad_connectors.alert_json import alert_from_json
+from stream_ad_connectors.influx_client import InfluxConnection
+from stream_ad_connectors.influx_lines import MARK, untag
+
+__all__ = ["InfluxReader"]
+
+_DETAIL = ("value", "expected", "lower", "upper", "attribution")
+_RANGE = "from(bucket: bucket) |> range(start: time(v: from_ns), stop: time(v: to_ns))"
+_ALWAYS = "from(bucket: bucket) |> range(start: 1677-09-22T00:00:00Z, stop: 2262-04-11T00:00:00Z)"
+_PIVOT = 'pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+_SLOTS = f"""{_RANGE}
+  |> filter(fn: (r) => r._measurement == "score" and r.series == series)
+  |> filter(fn: (r) => r._field == "score" or r._field == "revision" or r._field == "model_version"
+      or r._field == "alert_id")
+  |> {_PIVOT} |> keep(columns: ["_time", "score", "revision", "model_version", "alert_id"])"""
+_CHANNELS = f"""{_RANGE}
+  |> filter(fn: (r) => r._measurement == "score" and r.series == series)
+  |> filter(fn: (r) => r._field == "value" or r._field == "expected" or r._field == "lower" or r._field == "upper"
+      or r._field == "attribution" or r._field == "imputed")
+  |> {_PIVOT} |> keep(columns: ["_time", "channel", "value", "expected", "lower", "upper", "attribution", "imputed"])"""
+_COUNTS = f"""{_ALWAYS}
+  |> filter(fn: (r) => r._measurement == "score" and r._field == "score")
+  |> count() |> keep(columns: ["series", "_value"])"""
+_ALERTS = f"""{_RANGE}
+  |> filter(fn: (r) => r._measurement == "alert" and r._field == "alert"%s)
+  |> keep(columns: ["_time", "_value"]) |> rename(columns: {{_value: "alert"}})"""
+_STATUSES = f"""{_ALWAYS}
+  |> filter(fn: (r) => r._measurement == "status" and r._field == "status")
+  |> last() |> keep(columns: ["series", "_value"]) |> rename(columns: {{_value: "status"}})"""
+
+
+_TIME = {"_time": pa.timestamp("ns", tz="UTC")}
+_SLOT_COLUMNS = {
+    **_TIME,
+    "score": pa.float64(),
+    "revision": pa.int32(),
+    "model_version": pa.string(),
+    "alert_id": pa.string(),
+}
+_CHANNEL_COLUMNS = {**_TIME, "channel": pa.string(), **dict.fromkeys(_DETAIL, pa.float64()), "imputed": pa.bool_()}
+
+
+class InfluxReader:
+    """ScoreReader, AlertReader and StatusReader; names go into queries as bound parameters alone."""
+
+    def __init__(self, connection: InfluxConnection) -> None:
+        self._connection = connection
+
+    def scores(self, series: str, start_ns: int, stop_ns: int) -> list[ScoreBatch]:
+        """Channels come sorted by name; without channel detail in the store, batches have no channels."""
+        if start_ns >= stop_ns:
+            return []
+        params: dict[str, str | int] = {"series": _tag(series), "from_ns": start_ns, "to_ns": stop_ns}
+        slots = self._connection.query(_SLOTS, params, _SLOT_COLUMNS).sort_by("_time")
+        if not len(slots):
+            return []
+        detail = self._connection.query(_CHANNELS, params, _CHANNEL_COLUMNS)
+        channels, arrays, there = _detail(detail, _times_ns(slots))
+        return list(_batches(series, slots, channels, arrays, there))
+
+    def score_counts(self) -> dict[str, int]:
+        found = self._connection.query(_COUNTS, {}, {"series": pa.string(), "_value": pa.int64()})
+        return {untag(row["series"]): row["_value"] for row in found.to_pylist()}
+
+    def alerts(self, series: str | None, start_ns: int, stop_ns: int) -> list[Alert]:
+        if start_ns >= stop_ns:
+            return []
+        params: dict[str, str | int] = {"from_ns": start_ns, "to_ns": stop_ns}
+        if series is not None:
+            params["series"] = _tag(series)
+        flux = _ALERTS % ("" if series is None else " and r.series == series")
+        found = self._connection.query(flux, params, {"alert": pa.string()})
+        alerts = [alert_from_json(text) for text in found["alert"].to_pylist()]
+        return sorted(alerts, key=lambda alert: (alert.start_ns, alert.series, alert.id))
+
+    def statuses(self) -> list[SeriesStatus]:
+        found = self._connection.query(_STATUSES, {}, {"status": pa.string()})
+        statuses = [msgspec.json.decode(text, type=SeriesStatus) for text in found["status"].to_pylist()]
+        return sorted(statuses, key=lambda status: status.series)
+
+
+def _tag(name: str) -> str:
+    return name + MARK if not name or name[-1] in ("\\", MARK) else name
+
+
+def _times_ns(table: Any) -> NDArray[np.int64]:
+    return np.asarray(table["_time"].cast(pa.int64()).to_numpy())
+
+
+def _detail(
+    table: Any, times: NDArray[np.int64]
+) -> tuple[list[str], dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
+    """Channel names, float32 [slot, channel] per field, and bool [slot, channel]: the slot has that channel."""
+    encoded = table["channel"].combine_chunks().dictionary_encode()
+    order = np.argsort(np.array(encoded.dictionary.to_pylist(), dtype=object))
+    names = [untag(encoded.dictionary[int(k)].as_py()) for k in order]
+    moments = _times_ns(table)
+    rows = np.searchsorted(times, moments)
+    known = times[np.minimum(rows, len(times) - 1)] == moments  # a slot without its slot point: half of a write
+    rows, columns = rows[known], np.argsort(order)[encoded.indices.to_numpy()][known]
+    there = np.zeros((len(times), len(names)), dtype=bool)
+    there[rows, columns] = True
+    arrays = {}
+    for name in _DETAIL:
+        arrays[name] = np.full((len(times), len(names)), np.nan, dtype=np.float32)
+        arrays[name][rows, columns] = table[name].to_numpy()[known].astype(np.float32)
+    imputed = table["imputed"].to_numpy()[known].astype(bool)
+    arrays["value"][rows[imputed], columns[imputed]] = np.nan
+    return names, arrays, there
+
+
+def _batches(
+    series: str,
+    slots: Any,
+    channels: list[str],
+    arrays: dict[str, NDArray[np.float32]],
+    there: NDArray[np.bool_],
+) -> Iterator[ScoreBatch]:
+    """A batch for each run of slots with the same channels and model version."""
+    versions = np.array(slots["model_version"].to_pylist(), dtype=object)
+    changes = (there[1:] != there[:-1]).any(axis=1) | (versions[1:] != versions[:-1])
+    cuts = [0, *(np.flatnonzero(changes) + 1).tolist(), len(slots)]
+    times, scores, revisions = _times_ns(slots), slots["score"].to_numpy(), slots["revision"].to_numpy()
+    alerts = slots["alert_id"].to_pylist()
+    for first, last in pairwise(cuts):
+        columns = np.flatnonzero(there[first])
+        part = {name: array[first:last, columns] for name, array in arrays.items()}
+        yield ScoreBatch(
+            series=series,
+            channels=tuple(channels[c] for c in columns),
+            event_time_ns=times[first:last],
+            score=scores[first:last],
+            revision=revisions[first:last],
+            alert_id=tuple(alerts[first:last]),
+            model_version=str(versions[first]),
+            **part,
+        )

@@ -1,0 +1,110 @@
+"""What every Kafka adapter shares: connection options, quiet probing and the way into the error tree."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from stream_ad.errors import AccessError, ConfigError, DataError, StreamAdError, UnavailableError
+from stream_ad.settings import KafkaSettings
+
+__all__ = ["bootstrap_servers", "kafka_error", "missing_topic", "python_options", "quiet", "timeout_ms"]
+
+_ACCESS = ("AuthorizationFailedError", "AuthenticationFailedError", "AuthorizationError", "AuthorizationFailed")
+_CONFIG = frozenset(
+    {
+        "AuthenticationMethodNotSupported",
+        "IncompatibleBrokerVersion",
+        "InvalidConfigurationError",
+        "InvalidGroupIdError",
+        "InvalidPartitionsError",
+        "InvalidReplicationFactorError",
+        "InvalidSessionTimeoutError",
+        "InvalidTopicError",
+        "KafkaConfigurationError",
+        "PolicyViolationError",
+        "UnsupportedSaslMechanismError",
+        "UnsupportedVersionError",
+    }
+)
+_DATA = frozenset(
+    {
+        "CorruptRecordError",
+        "CorruptRecordException",
+        "InvalidRecordError",
+        "InvalidTimestampError",
+        "MessageSizeTooLargeError",
+        "RecordListTooLargeError",
+        "RecordTooLargeError",
+    }
+)
+_TRANSIENT = frozenset({"KafkaTimeoutError", "KafkaConnectionError", "NoBrokersAvailable", "NodeNotReadyError"})
+
+
+def bootstrap_servers(settings: KafkaSettings) -> list[str]:
+    """The brokers' addresses. ConfigError when there are none."""
+    servers = [part.strip() for part in (settings.bootstrap or "").split(",") if part.strip()]
+    if not servers:
+        raise ConfigError("kafka.bootstrap is not set", mend="set kafka.bootstrap to host:port of a broker")
+    return servers
+
+
+def timeout_ms(settings: KafkaSettings) -> int:
+    return max(1, int(settings.request_timeout_s * 1000))
+
+
+def python_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Options that every kafka-python client takes; the one place for security options to come."""
+    return {
+        "bootstrap_servers": bootstrap_servers(settings),
+        "bootstrap_timeout_ms": timeout_ms(settings),
+        "request_timeout_ms": timeout_ms(settings),
+        "reconnect_backoff_max_ms": 1000,
+        "client_id": "stream-ad",
+    }
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps both client libraries from logging while a connection is tried: the error raised afterwards says it all."""
+    loggers = [logging.getLogger(name) for name in ("kafka", "aiokafka")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def missing_topic(topic: str, partitions: int = 1) -> ConfigError:
+    return ConfigError(
+        f"topic {topic!r} does not exist on the broker",
+        mend=f"create it: kafka-topics.sh --bootstrap-server BROKER --create --topic {topic} --partitions {partitions}",
+    )
+
+
+def kafka_error(error: BaseException, settings: KafkaSettings, doing: str) -> StreamAdError:
+    """The tree's error for one of kafka-python, aiokafka or the socket layer.
+
+    Both libraries have a tree of their own under the same class names, so names decide.
+    """
+    names = [cls.__name__ for cls in type(error).__mro__]
+    what = f"{doing}: {type(error).__name__}" + (f": {error}" if str(error) else "")
+    where = settings.bootstrap
+    if any(name.endswith(_ACCESS) for name in names):
+        return AccessError(f"{what} (broker {where})", mend="grant the rights or mend the credentials on the broker")
+    if _CONFIG.intersection(names):
+        return ConfigError(what, mend="mend the [kafka] section or the topic's settings")
+    if _DATA.intersection(names):
+        return DataError(what)
+    retriable = bool(getattr(error, "retriable", False)) or "RetriableError" in names
+    if retriable or isinstance(error, OSError | TimeoutError) or _TRANSIENT.intersection(names):
+        return UnavailableError(
+            f"{doing}: no answer from Kafka at {where} ({type(error).__name__})",
+            mend="is the broker running and kafka.bootstrap right?",
+        )
+    return StreamAdError(what)
