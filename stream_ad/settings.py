@@ -5,6 +5,7 @@ Secrets come from the environment or from a file named in the TOML, never from t
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,9 +36,9 @@ TimeUnit = Literal["s", "ms", "us", "ns"]
 
 
 def duration_ns(text: str) -> int:
-    """Nanoseconds of "1s", "500ms", "5min", "1h", "1d". ValueError when it is not a positive duration."""
+    """Nanoseconds of "1s", "500ms", "5min", "1h", "1D". ValueError when it is not a positive duration."""
     try:
-        value = int(pd.Timedelta(text).value)
+        value = int(pd.Timedelta(re.sub(r"d$", "D", text.strip())).value)
     except ValueError as error:
         raise ValueError(f"expected a duration such as '1s', '500ms', '5min' or '1h', found {text!r}") from error
     if value <= 0:
@@ -54,7 +55,7 @@ def _rate_per_s(text: str) -> float:
     count, separator, period = text.partition(" per ")
     if not separator:
         raise ValueError(f"expected a rate such as '1 per week' or '3 per day', found {text!r}")
-    named = {"week": "7d", "month": "30d", "year": "365d", "day": "1d", "hour": "1h", "minute": "1min"}
+    named = {"week": "7D", "month": "30D", "year": "365D", "day": "1D", "hour": "1h", "minute": "1min"}
     period_ns = duration_ns(named.get(period.strip(), period.strip()))
     try:
         number = float(count)
@@ -145,7 +146,7 @@ class DetectorSettings(_Section):
     revise_steps: int = Field(256, ge=0, description="closed slots that late data may still change")
     max_ahead: Duration = Field("5min", description="how far an event time may be ahead of its record's own time")
     silence: Duration = Field("30s", description="wall-clock silence after which waiting slots are scored as they are")
-    memory_steps: int = Field(4096, ge=256, description="slots of history that a profile learns as the stream goes")
+    memory_steps: int = Field(4096, ge=32, description="slots of history that a profile learns as the stream goes")
     max_channels: int = Field(1024, ge=1, description="channels a series may have")
     max_series: int = Field(100_000, ge=1, description="series one worker accepts")
     max_record_bytes: int = Field(1_000_000, ge=1, description="larger records are dead-lettered")

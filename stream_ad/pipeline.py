@@ -1,0 +1,289 @@
+"""Many series at once: records in, outputs out; checkpoints and restarts.
+
+The one path of live, backtest, demo and tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stream_ad.decode import Decoder
+from stream_ad.episodes import EpisodeRule
+from stream_ad.ports import Checkpoint, Profile, ProfileStore, Scorer, Session, Window
+from stream_ad.profiles import fit_profile
+from stream_ad.records import DeadLetter, Outputs, SeriesStatus, SourceRecord
+from stream_ad.recovery import restore_series, save_series
+from stream_ad.series import FitWork, Key, Series, SeriesRules, WindowWork
+from stream_ad.settings import Settings, duration_ns
+from stream_ad.telling import Teller, Told
+
+__all__ = ["Pipeline"]
+
+ROUND_WINDOWS = 1024  # windows scored in one batch: bounds memory, changes no result
+PARK_RECORDS = 100_000  # a series this far behind its partition keeps its rows in its state, not in the log
+
+Partition = tuple[str, int]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Where a partition stands: `next_offset` follows the last record taken; dead letters below `answered` are told."""
+
+    next_offset: int = 0
+    answered: int = 0
+    touched: set[Key] = field(default_factory=set)
+    states: dict[str, bytes] = field(default_factory=dict)
+
+
+class Pipeline:
+    """Scores the series of the partitions it is given. Not thread-safe: one caller at a time.
+
+    Outputs are a function of the records alone; `now_s` (any monotonic clock) only says when a series fell silent.
+    """
+
+    def __init__(self, settings: Settings, scorer: Scorer, profiles: ProfileStore) -> None:
+        self.settings = settings
+        self.scorer = scorer
+        self.profiles = profiles
+        self._decoders: dict[str, Decoder] = {}
+        self._rules: dict[str, SeriesRules] = {}
+        self._series: dict[Key, Series] = {}
+        self._progress: dict[Partition, _Progress] = {}
+        self._unsaved: list[Profile] = []
+        self._silence_s = duration_ns(settings.detector.silence) / 1e9
+        detector = settings.detector
+        slack = 2 * (scorer.delay_steps + 2 * scorer.hop_steps)
+        self._told_capacity = detector.revise_steps + detector.allowed_lateness_steps + slack
+
+    # ---- records to outputs
+
+    def process(self, records: Sequence[SourceRecord], now_s: float = 0.0) -> Outputs:
+        """Everything that these records make due."""
+        out = Outputs()
+        active: dict[Key, Series] = {}
+        for record in records:
+            position = record.position
+            progress = self._progress.setdefault((position.topic, position.partition), _Progress())
+            if position.offset < progress.next_offset:
+                continue  # taken already
+            progress.next_offset = position.offset + 1
+            observations, dead = self._decoder(position.topic).decode(record)
+            for observation in observations:
+                series = self._find(Key(position.topic, position.partition, observation.series), progress)
+                if series is None:
+                    limit = self.settings.detector.max_series
+                    dead.append(
+                        DeadLetter(record, "too_many_series", f"expected at most {limit} series (detector.max_series)")
+                    )
+                    continue
+                problem = series.observe(observation, position.offset)
+                series.last_seen_s = now_s
+                active[series.key] = series
+                progress.touched.add(series.key)
+                if problem is not None:
+                    dead.append(DeadLetter(record, *problem))
+            if position.offset >= progress.answered:
+                out.dead_letters.extend(dead)
+        self._drain(list(active.values()), out)
+        return out
+
+    def flush(self, now_s: float | None = None) -> Outputs:
+        """Tells the waiting slots of series silent at `now_s` (None = of all) with what is there."""
+        out = Outputs()
+        silent = [s for s in self._series.values() if not s.flushed and self._is_silent(s, now_s)]
+        for series in silent:
+            self._progress[(series.key.topic, series.key.partition)].touched.add(series.key)
+            if series.resume_offset is not None:
+                series.resume()
+        self._drain(silent, out)
+        for series in silent:
+            work = series.provisional()
+            if work is not None:
+                series.queue.append(work)
+        self._drain(silent, out)
+        return out
+
+    def _is_silent(self, series: Series, now_s: float | None) -> bool:
+        progress = self._progress[(series.key.topic, series.key.partition)]
+        if series.resume_offset is not None and progress.next_offset < series.resume_offset:
+            return False
+        return now_s is None or now_s - series.last_seen_s >= self._silence_s
+
+    def _find(self, key: Key, progress: _Progress) -> Series | None:
+        series = self._series.get(key)
+        if series is not None:
+            return series
+        if len(self._series) >= self.settings.detector.max_series:
+            return None
+        rules = self._rules_of(key.topic)
+        series = Series(key, rules, self.scorer, Teller(key.series, rules.episodes, Told(self._told_capacity)))
+        state = progress.states.pop(key.series, None)
+        if state is None:
+            series.begin(self.profiles.load(key.series, self.scorer.name))
+        else:
+            restore_series(series, state, self.profiles)
+        self._series[key] = series
+        return series
+
+    def _decoder(self, topic: str) -> Decoder:
+        if topic not in self._decoders:
+            self._decoders[topic] = Decoder(self.settings.subscription_of(topic), self.settings.detector)
+        return self._decoders[topic]
+
+    def _rules_of(self, topic: str) -> SeriesRules:
+        if topic not in self._rules:
+            subscription, detector, alerts = (
+                self.settings.subscription_of(topic),
+                self.settings.detector,
+                self.settings.alerts,
+            )
+            self._rules[topic] = SeriesRules(
+                step_ns=duration_ns(subscription.step) if subscription.step else None,
+                channels=subscription.channels,
+                lateness_steps=detector.allowed_lateness_steps,
+                revise_steps=detector.revise_steps,
+                memory_steps=detector.memory_steps,
+                false_alarms_per_s=self.settings.false_alarms_per_s,
+                episodes=EpisodeRule(alerts.enter, alerts.exit, alerts.min_length_steps, alerts.cooldown_steps),
+            )
+        return self._rules[topic]
+
+    # ---- work
+
+    def _drain(self, active: Sequence[Series], out: Outputs) -> None:
+        """Does all queued work: windows of all series in common batches, profiles where the windows end."""
+        while True:
+            jobs: list[tuple[Series, WindowWork, Session]] = []
+            windows: list[tuple[Session, Window]] = []
+            for series in active:
+                while series.queue and len(windows) < ROUND_WINDOWS:
+                    work = series.queue[0]
+                    if isinstance(work, FitWork):
+                        if not any(job[0] is series for job in jobs):
+                            self._fit(series, work)
+                            continue
+                        break
+                    series.queue.pop(0)
+                    session = self._session_for(series, work)
+                    jobs.append((series, work, session))
+                    windows.extend((session, window) for window in work.windows)
+            if not jobs:
+                return
+            results = iter(self.scorer.score(windows) if windows else ())
+            for series, work, _ in jobs:
+                series.teller.begin(work)
+                for window in work.windows:
+                    scored = next(results)
+                    if window.emit_to > window.emit_from:
+                        series.teller.tell(series, work, window, scored, out)
+
+    def _session_for(self, series: Series, work: WindowWork) -> Session:
+        assert series.profile is not None
+        assert series.session is not None
+        if not work.fresh:
+            return series.session
+        session = self.scorer.open(series.profile.fitted.arrays)
+        if work.why != "provisional":
+            series.session = session
+        return session
+
+    def _fit(self, series: Series, work: FitWork) -> None:
+        assert series.grid is not None
+        profile = fit_profile(
+            self.scorer,
+            series.key.series,
+            series.channels,
+            work.history,
+            step_ns=series.grid.step_ns,
+            origin="auto",
+            capacity=series.rules.memory_steps,
+            history_end_ns=work.history_end_ns,
+        )
+        self._unsaved.append(profile)
+        series.use(profile)
+        series.queue[0] = work.after
+
+    # ---- partitions, checkpoints
+
+    def assign(
+        self, topic: str, partition: int, states: Mapping[str, bytes], committed: Checkpoint | None
+    ) -> int | None:
+        """Takes over a partition; the offset to read from, None = from where the source begins."""
+        progress = _Progress(states=dict(states))
+        self._progress[(topic, partition)] = progress
+        if committed is None:
+            return None
+        progress.next_offset = committed.replay_from
+        progress.answered = committed.next_offset
+        return committed.replay_from
+
+    def revoke(self, topic: str, partition: int) -> None:
+        """Forgets a partition and its series."""
+        self._progress.pop((topic, partition), None)
+        for key in [k for k in self._series if (k.topic, k.partition) == (topic, partition)]:
+            del self._series[key]
+
+    def checkpoint(self, topic: str, partition: int) -> tuple[dict[str, bytes], Checkpoint] | None:
+        """States of the series touched since the last call, and where to go on from once these are durable.
+
+        None when there is nothing new to store. Profiles that the states name are saved first.
+        """
+        progress = self._progress.get((topic, partition))
+        if progress is None or progress.next_offset < progress.answered:
+            return None  # still reading back
+        if progress.next_offset == progress.answered and not progress.touched:
+            return None
+        while self._unsaved:
+            self.profiles.save(self._unsaved[0], promote=False)
+            self._unsaved.pop(0)
+        next_offset = replay_from = progress.next_offset
+        states: dict[str, bytes] = {}
+        for series in self._of(topic, partition):
+            pin = series.pin()
+            parked = series.parked_to > series.need_from or (pin is not None and next_offset - pin > PARK_RECORDS)
+            parked = parked and series.grid is not None and series.resume_offset is None
+            if pin is not None and not parked:
+                replay_from = min(replay_from, pin)
+            newly = parked and not series.parked_to
+            if (series.key in progress.touched or newly) and series.resume_offset is None and series.grid is not None:
+                states[series.key.series] = save_series(series, next_offset, with_rows=parked)
+        progress.touched.clear()
+        progress.answered = next_offset
+        return states, Checkpoint(next_offset, replay_from)
+
+    def _of(self, topic: str, partition: int) -> Iterable[Series]:
+        return [s for k, s in self._series.items() if k.partition == partition and k.topic == topic]
+
+    def statuses(self) -> list[SeriesStatus]:
+        """How far each series is."""
+        return [_status(series) for series in self._series.values()]
+
+
+def _status(series: Series) -> SeriesStatus:
+    closed = series.grid.closed if series.grid else 0
+    scoring = series.told_from is not None
+    waits = 0 if scoring else max(0, (series.next_fit or 0) - (closed - series.origin))
+    capacity = series.profile.capacity if series.profile else series.rules.memory_steps
+    memory = series.profile.slots if series.profile else 0
+    if not scoring:
+        detail = f"first full window in {waits} slots"
+    elif series.next_fit is not None:
+        detail = f"memory filled to {memory} of {capacity} slots; grows at {series.next_fit}"
+    else:
+        detail = f"profile {series.profile.version if series.profile else '-'}"
+    return SeriesStatus(
+        series=series.key.series,
+        state="scoring" if scoring else "filling",
+        channels=tuple(series.channels),
+        step_ns=series.grid.step_ns if series.grid else series.rules.step_ns,
+        slots_seen=closed,
+        ready_in_slots=waits,
+        memory_slots=memory,
+        memory_capacity=capacity,
+        profile_version=series.profile.version if series.profile else "",
+        first_score_ns=series.first_told_ns,
+        last_score_ns=series.last_told_ns,
+        open_alerts=0 if series.teller.tracker.open_alert is None else 1,
+        detail=detail,
+    )

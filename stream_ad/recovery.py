@@ -1,0 +1,148 @@
+"""The small state of a series: what a restart cannot read back from the log.
+
+Windows are not in it: they come back from the last slots of the log. A series that fell far behind its partition is
+parked: its rows travel in the state, so that the partition need not be read from there.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from stream_ad.errors import ModelError
+from stream_ad.grid import Grid
+from stream_ad.ports import ProfileStore
+from stream_ad.records import Alert
+from stream_ad.rows import RowStore
+from stream_ad.series import Series
+
+__all__ = ["restore_series", "save_series"]
+
+FORMAT = 1
+
+
+class _Rows(msgspec.Struct):
+    base: int
+    top: int
+    values: bytes  # zlib of float32 [top - base, channel]
+
+
+class _State(msgspec.Struct):
+    """offset: the first record whose effect is not in here."""
+
+    format: int
+    offset: int
+    channels: list[str]
+    channels_fixed: bool
+    step_ns: int
+    anchor_ns: int
+    max_slot: int
+    next_end: int
+    next_emit: int
+    told_from: int | None
+    origin: int
+    next_fit: int | None
+    need_from: int
+    flushed: bool
+    dirty: list[int]
+    revised: dict[int, int]
+    profile: str
+    tracker: dict[str, Any]
+    spans: list[tuple[str, int, int]]
+    early: dict[str, Alert]
+    first_told_ns: int | None
+    last_told_ns: int | None
+    rows: _Rows | None = None
+
+
+_decoder = msgspec.msgpack.Decoder(_State)
+
+
+def save_series(series: Series, offset: int, *, with_rows: bool = False) -> bytes:
+    """The state of a series once everything before `offset` is answered for; its grid must be anchored."""
+    assert series.grid is not None
+    rows = None
+    if with_rows:
+        base, top = series.need_from, series.rows.top
+        rows = _Rows(base, top, zlib.compress(series.rows.window(base, top).tobytes(), 1))
+        series.parked_to = top
+    else:
+        series.parked_to = 0
+    told = series.teller.state()
+    state = _State(
+        format=FORMAT,
+        offset=offset,
+        channels=series.channels,
+        channels_fixed=series.channels_fixed,
+        step_ns=series.grid.step_ns,
+        anchor_ns=series.grid.anchor_ns,
+        max_slot=series.grid.max_slot,
+        next_end=series.next_end,
+        next_emit=series.next_emit,
+        told_from=series.told_from,
+        origin=series.origin,
+        next_fit=series.next_fit,
+        need_from=series.need_from,
+        flushed=series.flushed,
+        dirty=sorted(series.dirty),
+        revised=series.teller.told.revised(),
+        profile=series.profile.version if series.profile else "",
+        tracker=told["tracker"],
+        spans=told["spans"],
+        early=told["early"],
+        first_told_ns=series.first_told_ns,
+        last_told_ns=series.last_told_ns,
+        rows=rows,
+    )
+    return msgspec.msgpack.encode(state)
+
+
+def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
+    """Brings a fresh `series` to where `save_series` left it; its rows follow by reading back, or are in the state."""
+    try:
+        state = _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise ModelError(f"state of series {series.key.series!r} cannot be read: {error}") from error
+    if state.format != FORMAT:
+        raise ModelError(f"state of series {series.key.series!r}: expected format {FORMAT}, found {state.format}")
+    series.adopt_channels(tuple(state.channels))
+    series.channels_fixed = state.channels_fixed
+    grid = Grid(state.step_ns, state.anchor_ns, series.rules.lateness_steps, series.rules.revise_steps)
+    series.back_grid = Grid(state.step_ns, state.anchor_ns, series.rules.lateness_steps, series.rules.revise_steps)
+    grid.max_slot = state.max_slot
+    series.grid = grid
+    series.rows = RowStore(len(state.channels), state.need_from)
+    series.next_end, series.next_emit = state.next_end, state.next_emit
+    series.told_from, series.origin, series.next_fit = state.told_from, state.origin, state.next_fit
+    series.flushed, series.dirty = state.flushed, set(state.dirty)
+    series.first_told_ns, series.last_told_ns = state.first_told_ns, state.last_told_ns
+    series.resume_offset = state.offset
+    series.teller.step_ns = state.step_ns
+    series.teller.restore(state.tracker, state.spans, state.early)
+    if state.profile:
+        profile = profiles.load(series.key.series, series.scorer.name, state.profile)
+        if profile is None:
+            raise ModelError(
+                f"profile {state.profile!r} of series {series.key.series!r} is not in the model store",
+                mend="point models.url of all workers of a group at the same store",
+            )
+        series.use(profile)
+    if state.revised:
+        slots, revisions = zip(*state.revised.items(), strict=True)
+        unknown = np.full(len(slots), np.nan)
+        series.teller.told.set(np.array(slots), unknown, np.array(revisions, dtype=np.int32))
+    _restore_rows(series, state)
+
+
+def _restore_rows(series: Series, state: _State) -> None:
+    if state.rows is not None:
+        flat = np.frombuffer(zlib.decompress(state.rows.values), dtype=np.float32)
+        values = flat.reshape(state.rows.top - state.rows.base, len(state.channels))
+        series.rows = RowStore(len(state.channels), state.rows.base)
+        every = np.arange(len(state.channels))
+        for i, row in enumerate(values):
+            series.rows.put(state.rows.base + i, every, row, state.offset)
+        series.parked_to, series.back_grid = state.rows.top, None

@@ -1,0 +1,88 @@
+"""The recent slots of one series: their readings, and where in the log these came from."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["RowStore"]
+
+_PIN_BITS = 6  # offsets are remembered per 64 slots
+
+
+class RowStore:
+    """Rows of slots `base` ... `top - 1` in one contiguous block, so that a window is a slice.
+
+    float32 [slot, channel], NaN = no reading; so read slots outside the block. Writing below `base` is refused.
+    """
+
+    def __init__(self, channels: int, base: int = 0) -> None:
+        self.base = base
+        self.top = base
+        self._values = np.full((256, channels), np.nan, dtype=np.float32)
+        self._pins: dict[int, int] = {}
+
+    @property
+    def channels(self) -> int:
+        return int(self._values.shape[1])
+
+    def put(self, slot: int, indices: NDArray[np.intp], values: NDArray[np.float32], offset: int) -> bool:
+        """Readings of one slot; the last one wins, NaN changes nothing. False when the slot is no longer kept."""
+        if slot < self.base:
+            return False
+        self._reach(slot + 1)
+        present = ~np.isnan(values)
+        row = self._values[slot - self.base]
+        if present.all():
+            row[indices] = values
+        else:
+            row[indices[present]] = values[present]
+        self._pins.setdefault(slot >> _PIN_BITS, offset)
+        return True
+
+    def window(self, start: int, stop: int) -> NDArray[np.float32]:
+        """A copy of slots start ... stop - 1: float32 [stop - start, channel]; NaN where nothing is kept."""
+        out = np.full((stop - start, self.channels), np.nan, dtype=np.float32)
+        low, high = max(start, self.base), min(stop, self.top)
+        if low < high:
+            out[low - start : high - start] = self._values[low - self.base : high - self.base]
+        return out
+
+    def any_reading(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """bool [stop - start]: True where a slot has at least one reading."""
+        return np.asarray(~np.isnan(self.window(start, stop)).all(axis=1))
+
+    def pin(self, slot: int) -> int | None:
+        """Offset of the first record that touched `slot` or a later one; None when there is none."""
+        block = slot >> _PIN_BITS
+        return min((offset for key, offset in self._pins.items() if key >= block), default=None)
+
+    def drop_before(self, slot: int) -> None:
+        """Forgets slots below `slot`; memory is given back in steps."""
+        drop = min(slot, self.top) - self.base
+        if drop < 256:
+            return
+        kept = self._values[drop : self.top - self.base]
+        self._values = _with_room(kept, max(256, 2 * len(kept)))
+        self.base += drop
+        first = self.base >> _PIN_BITS
+        self._pins = {block: offset for block, offset in self._pins.items() if block >= first}
+
+    def reorder(self, order: list[int]) -> None:
+        """Puts the channels in another order, or adds empty ones for indices past the end."""
+        wide = np.full((len(self._values), max(len(order), self.channels)), np.nan, dtype=np.float32)
+        wide[:, : self.channels] = self._values
+        self._values = np.ascontiguousarray(wide[:, order])
+
+    def _reach(self, top: int) -> None:
+        if top <= self.top:
+            return
+        if top - self.base > len(self._values):
+            self._values = _with_room(self._values, max(top - self.base, 2 * len(self._values)))
+        self.top = top
+
+
+def _with_room(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    wide = np.full((size, values.shape[1]), np.nan, dtype=np.float32)
+    wide[: len(values)] = values
+    return wide

@@ -1,0 +1,204 @@
+"""Scored slots to what the outside is told: score batches with revisions and alert ids, and alert events."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_ad.episodes import EpisodeRule, EpisodeTracker
+from stream_ad.ports import ScoredSlots, Window
+from stream_ad.records import Alert, AlertState, Outputs, ScoreBatch
+
+if TYPE_CHECKING:
+    from stream_ad.series import Series, WindowWork
+
+__all__ = ["Teller", "Told", "merge_batches"]
+
+SAME = 5e-5  # a score that moved less than this (relative) is not told again
+MAX_SPANS = 64
+
+
+class Told:
+    """Score and revision of the last `capacity` slots that were told, in a ring."""
+
+    def __init__(self, capacity: int) -> None:
+        self._slot = np.full(capacity, -1, dtype=np.int64)
+        self._score = np.full(capacity, np.nan, dtype=np.float64)
+        self._revision = np.zeros(capacity, dtype=np.int32)
+
+    def of(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """Score (NaN = not told, or too long ago) and revision of each slot."""
+        at = slots % len(self._slot)
+        known = self._slot[at] == slots
+        return np.where(known, self._score[at], np.nan), np.where(known, self._revision[at], 0).astype(np.int32)
+
+    def set(self, slots: NDArray[np.int64], score: NDArray[np.float64], revision: NDArray[np.int32]) -> None:
+        at = slots % len(self._slot)
+        self._slot[at], self._score[at], self._revision[at] = slots, score, revision
+
+    def revised(self) -> dict[int, int]:
+        """Slot -> revision, for those told more than once."""
+        at = np.flatnonzero(self._revision)
+        return dict(zip(self._slot[at].tolist(), self._revision[at].tolist(), strict=True))
+
+
+@dataclass(slots=True)
+class Teller:
+    """What was told of one series' episodes.
+
+    The tracker advances on live scores alone, so its course depends on the log; scores told early, when a series falls
+    silent, run through a copy. `early` holds alerts that only such a copy has opened.
+    """
+
+    series: str
+    rule: EpisodeRule
+    told: Told
+    step_ns: int = 1_000_000_000
+    early: dict[str, Alert] = field(default_factory=dict)
+    spans: list[tuple[str, int, int]] = field(default_factory=list)
+    _tracker: EpisodeTracker | None = None
+    _trial: EpisodeTracker | None = None
+
+    @property
+    def tracker(self) -> EpisodeTracker:
+        if self._tracker is None:
+            self._tracker = EpisodeTracker(self.series, self.rule, self.step_ns)
+        return self._tracker
+
+    def begin(self, work: WindowWork) -> None:
+        """Called before the results of one piece of work."""
+        self._trial = copy.deepcopy(self.tracker) if work.why == "provisional" else None
+
+    def tell(self, series: Series, work: WindowWork, window: Window, scored: ScoredSlots, out: Outputs) -> None:
+        """Adds to `out` what of these slots is new. Slots without any reading are not told."""
+        batch, slots = _batch(series, window, scored)
+        if not len(batch):
+            return
+        before, revision = self.told.of(slots)
+        if work.why == "recall":
+            self.told.set(slots, batch.score, revision)
+            return
+        series.first_told_ns = series.first_told_ns or int(batch.event_time_ns[0])
+        series.last_told_ns = max(series.last_told_ns or 0, int(batch.event_time_ns[-1]))
+        ids = self._alerts(series, work, batch, slots, out)
+        again = ~np.isnan(before)
+        revision = np.where(again, revision + 1, 0).astype(np.int32)
+        batch = replace(batch, revision=revision, alert_id=tuple(ids))
+        new = np.ones(len(slots), dtype=bool)
+        if work.why != "live":
+            moved = np.abs(batch.score - before) > SAME * np.maximum(np.abs(before), 1e-3)
+            new = ~again | moved | np.isin(slots, list(work.dirty))
+        if new.any():
+            self.told.set(slots[new], batch.score[new], revision[new])
+            out.scores.append(_take(batch, new))
+
+    def _alerts(
+        self, series: Series, work: WindowWork, batch: ScoreBatch, slots: NDArray[np.int64], out: Outputs
+    ) -> Sequence[str]:
+        if work.why == "live":
+            events, ids = self.tracker.advance(batch)
+            self._remember(batch, ids)
+            out.alerts.extend(self._settle(events, int(batch.event_time_ns[-1])))
+            return ids
+        ids = [self._id_at(int(t)) for t in batch.event_time_ns]
+        fresh = slots >= series.next_emit
+        if self._trial is not None and fresh.any():
+            events, told = self._trial.advance(_take(batch, fresh))
+            for position, alert_id in zip(np.flatnonzero(fresh), told, strict=True):
+                ids[position] = alert_id
+            for event in events:
+                if event.state is AlertState.OPEN and event.id not in self.early:
+                    self.early[event.id] = event
+                    out.alerts.append(event)
+        return ids
+
+    def _settle(self, events: Sequence[Alert], now_ns: int) -> list[Alert]:
+        """Live events, less the openings that were told early; early ones that did not come true are taken back."""
+        told = [e for e in events if not (e.state is AlertState.OPEN and self.early.pop(e.id, None) is not None)]
+        for alert in [a for a in self.early.values() if a.detected_ns <= now_ns]:
+            del self.early[alert.id]
+            told.append(
+                replace(
+                    alert,
+                    state=AlertState.RESOLVED,
+                    end_ns=alert.start_ns,
+                    updated_ns=now_ns,
+                    revision=alert.revision + 1,
+                )
+            )
+        return told
+
+    def _remember(self, batch: ScoreBatch, ids: Sequence[str]) -> None:
+        for time_ns, alert_id in zip(batch.event_time_ns.tolist(), ids, strict=True):
+            if not alert_id:
+                continue
+            if self.spans and self.spans[-1][0] == alert_id:
+                self.spans[-1] = (alert_id, self.spans[-1][1], time_ns)
+            else:
+                self.spans = [*self.spans[-MAX_SPANS + 1 :], (alert_id, time_ns, time_ns)]
+
+    def _id_at(self, time_ns: int) -> str:
+        return next((alert_id for alert_id, first, last in self.spans if first <= time_ns <= last), "")
+
+    def state(self) -> dict[str, Any]:
+        return {"tracker": self.tracker.state(), "spans": self.spans, "early": self.early}
+
+    def restore(self, tracker: dict[str, Any], spans: list[tuple[str, int, int]], early: dict[str, Alert]) -> None:
+        self.tracker.restore(tracker)
+        self.spans, self.early = spans, early
+
+
+def _batch(series: Series, window: Window, scored: ScoredSlots) -> tuple[ScoreBatch, NDArray[np.int64]]:
+    """The told slots of a window (int64 [n]) and their scores; revision and alert ids are still to be set."""
+    assert series.grid is not None
+    assert series.calibration is not None
+    assert series.profile is not None
+    top = window.end_slot + 1
+    stop = len(window.rows) - (top - window.emit_to)
+    values = window.rows[len(window.rows) - (top - window.emit_from) : stop]
+    present = ~np.isnan(values).all(axis=1)
+    slots = np.arange(window.emit_from, window.emit_to, dtype=np.int64)[present]
+    return ScoreBatch(
+        series=series.key.series,
+        channels=tuple(series.channels),
+        event_time_ns=series.grid.anchor_ns + slots * series.grid.step_ns,
+        score=series.calibration.score(scored.raw[present]),
+        value=values[present],
+        expected=scored.expected[present],
+        lower=scored.lower[present],
+        upper=scored.upper[present],
+        attribution=scored.attribution[present],
+        revision=np.zeros(len(slots), dtype=np.int32),
+        alert_id=("",) * len(slots),
+        model_version=f"{series.scorer.name}-{series.scorer.version}/{series.profile.version}",
+    ), slots
+
+
+def _take(batch: ScoreBatch, mask: NDArray[np.bool_]) -> ScoreBatch:
+    if mask.all():
+        return batch
+    return replace(
+        batch,
+        **{
+            name: getattr(batch, name)[mask]
+            for name in ("event_time_ns", "score", "value", "expected", "lower", "upper", "attribution", "revision")
+        },
+        alert_id=tuple(i for i, keep in zip(batch.alert_id, mask, strict=True) if keep),
+    )
+
+
+def merge_batches(batches: Sequence[ScoreBatch]) -> ScoreBatch:
+    """Batches of one series and one set of channels as one, in time order, the highest revision of each slot."""
+    names = ("event_time_ns", "score", "value", "expected", "lower", "upper", "attribution", "revision")
+    joined = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in names}
+    order = np.lexsort((joined["revision"], joined["event_time_ns"]))
+    times = joined["event_time_ns"][order]
+    last = order[np.append(times[1:] != times[:-1], True)]
+    ids = [alert_id for batch in batches for alert_id in batch.alert_id]
+    columns = {name: column[last] for name, column in joined.items()}
+    return replace(batches[-1], **columns, alert_id=tuple(ids[i] for i in last))

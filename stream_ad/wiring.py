@@ -1,0 +1,127 @@
+"""Settings to objects: the one room that knows every adapter and every scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from stream_ad.errors import ConfigError
+from stream_ad.ports import AlertReader, ProfileStore, Scorer, ScoreReader, Sink, Source, StateStore, StatusReader
+from stream_ad.settings import Settings, Subscription, duration_ns
+
+__all__ = [
+    "MACHINE_TOPIC",
+    "Store",
+    "build_scorer",
+    "embedded",
+    "open_profiles",
+    "open_sinks",
+    "open_source",
+    "open_store",
+    "with_machine_topic",
+]
+
+MACHINE_TOPIC = "machine"
+MACHINE_STEP = "1s"
+
+
+def _universal(settings: Settings) -> Scorer:
+    from stream_ad_models.imputer import UniversalImputer
+    from stream_ad_models.scorers import ImputationScorer
+
+    return ImputationScorer(UniversalImputer.load())
+
+
+def _group(settings: Settings) -> Scorer:
+    from stream_ad_models.scorers import ImputationScorer
+
+    from stream_ad.groups import load_group
+
+    return ImputationScorer(load_group(settings.models.url), name="group")
+
+
+def _ar(settings: Settings) -> Scorer:
+    from stream_ad_models.ar import ArScorer
+
+    return ArScorer()
+
+
+SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {"universal": _universal, "group": _group, "ar": _ar}
+
+
+def build_scorer(settings: Settings) -> Scorer:
+    """The scorer that detector.scorer names."""
+    import torch
+
+    torch.set_num_threads(settings.detector.threads)
+    name = settings.detector.scorer
+    if name not in SCORERS:
+        raise ConfigError(f"detector.scorer: expected one of {sorted(SCORERS)}, found {name!r}")
+    return SCORERS[name](settings)
+
+
+def open_profiles(settings: Settings) -> ProfileStore:
+    from stream_ad_connectors.profiles import FsProfileStore
+
+    return FsProfileStore(settings.models.url)
+
+
+def embedded(settings: Settings) -> bool:
+    """No broker: this machine's own metrics are the input."""
+    return settings.kafka.bootstrap is None
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where scores, alerts and statuses are; one object behind several ports."""
+
+    sink: Sink
+    scores: ScoreReader
+    alerts: AlertReader
+    statuses: StatusReader
+
+
+def open_store(settings: Settings) -> Store:
+    """InfluxDB when it has an address, else the embedded store."""
+    if settings.influxdb.url is not None:
+        from stream_ad_connectors.influx import InfluxStore
+
+        influx = InfluxStore(settings.influxdb, settings.influx_token())
+        return Store(influx, influx, influx, influx)
+    from stream_ad_connectors.sqlite import SqliteStore
+
+    sqlite = SqliteStore(settings.store.path)
+    return Store(sqlite, sqlite, sqlite, sqlite)
+
+
+def open_sinks(settings: Settings, store: Store) -> list[Sink]:
+    """The store first: an alert that is told can be looked up."""
+    if embedded(settings):
+        return [store.sink]
+    from stream_ad_connectors.kafka_sink import KafkaSink
+
+    return [store.sink, KafkaSink(settings.kafka)]
+
+
+def open_source(settings: Settings) -> tuple[Source, StateStore | None]:
+    """What is read, and where the small state is kept (None: what was read cannot be read again)."""
+    if embedded(settings):
+        from stream_ad_connectors.machine import MachineSource
+
+        step_s = duration_ns(settings.subscription_of(MACHINE_TOPIC).step or MACHINE_STEP) / 1e9
+        return MachineSource(step_s), None
+    from stream_ad_connectors.kafka_source import KafkaSource
+    from stream_ad_connectors.kafka_state import KafkaStateStore
+
+    topics = [subscription.topic for subscription in settings.subscription]
+    if not topics:
+        raise ConfigError("kafka.bootstrap is set but there is no [[subscription]]", mend="add one with its topic")
+    return KafkaSource(settings.kafka, topics), KafkaStateStore(settings.kafka)
+
+
+def with_machine_topic(settings: Settings) -> Settings:
+    """Embedded settings always have the machine's own topic."""
+    if any(s.topic == MACHINE_TOPIC for s in settings.subscription):
+        return settings
+    machine = Subscription(topic=MACHINE_TOPIC, step=MACHINE_STEP, time_unit="ns")
+    return settings.model_copy(update={"subscription": (*settings.subscription, machine)})

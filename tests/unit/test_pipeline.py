@@ -1,0 +1,294 @@
+"""The pipeline as a function of the log: cuts, shuffles, gaps, late data and restarts do not change what is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stream_ad.pipeline import Pipeline
+from stream_ad.ports import Checkpoint, Fitted, Profile, Scorer
+from stream_ad.records import AlertState, Outputs, SourcePosition, SourceRecord
+from stream_ad.settings import AlertSettings, DetectorSettings, Settings, Subscription
+from tests import naive_pipeline as naive
+from tests.fakes import LevelScorer, MemoryProfiles
+
+STEP_NS = 1_000_000_000
+START_NS = 1_700_000_000 * STEP_NS
+SCORER = LevelScorer()
+
+
+def make_settings(lateness: int = 1, memory: int = 256, revise: int = 64) -> Settings:
+    return Settings(
+        subscription=(Subscription(topic="t", step="1s", time_unit="ns"),),
+        detector=DetectorSettings(allowed_lateness_steps=lateness, memory_steps=memory, revise_steps=revise),
+        alerts=AlertSettings(cooldown_steps=6),
+    )
+
+
+def fitted_profiles(channels: Sequence[str] = ("a", "b"), series: str = "s") -> MemoryProfiles:
+    store = MemoryProfiles()
+    fitted = Fitted({"scale": np.ones(len(channels))}, np.abs(np.sin(np.arange(64.0))))
+    store.save(
+        Profile(series, tuple(channels), STEP_NS, "level", "1", "fit-1", 64, 256, None, fitted),
+        promote=True,
+    )
+    return store
+
+
+def record(offset: int, slot: int, values: dict[str, float], series: str = "s", partition: int = 0) -> SourceRecord:
+    time_ns = START_NS + slot * STEP_NS
+    body = {"series": series, "time": time_ns, "values": values}
+    return SourceRecord(SourcePosition("t", partition, offset), time_ns, None, json.dumps(body).encode())
+
+
+def signal(n: int, seed: int = 0) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(n, 2)).astype(np.float32)
+    values[n // 2 : n // 2 + 5] += 9
+    return values
+
+
+def log_of(values: NDArray[np.float32], slots: Iterable[int] | None = None, series: str = "s") -> list[SourceRecord]:
+    chosen = range(len(values)) if slots is None else slots
+    rows = zip(chosen, values, strict=True)
+    return [record(i, s, {"a": float(r[0]), "b": float(r[1])}, series) for i, (s, r) in enumerate(rows)]
+
+
+def contents(outs: Iterable[Outputs]) -> dict[tuple[str, int], tuple[float, int]]:
+    """(series, time) -> (score, revision): what a store that keeps the newest revision would hold."""
+    held: dict[tuple[str, int], tuple[float, int]] = {}
+    for out in outs:
+        for batch in out.scores:
+            for time_ns, score, revision in zip(batch.event_time_ns, batch.score, batch.revision, strict=True):
+                held[batch.series, int(time_ns)] = (float(score), int(revision))
+    return held
+
+
+def alerts(outs: Iterable[Outputs]) -> list[tuple[str, AlertState]]:
+    return [(alert.id, alert.state) for out in outs for alert in out.alerts]
+
+
+def run(log: Sequence[SourceRecord], cuts: Sequence[int], conf: Settings, store: MemoryProfiles) -> list[Outputs]:
+    pipeline = Pipeline(conf, SCORER, store)
+    bounds = [0, *sorted(cuts), len(log)]
+    outs = [pipeline.process(log[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [*outs, pipeline.flush()]
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_every_row_has_the_score_of_the_naive_pipeline(fitted: bool) -> None:
+    values = signal(60)
+    store = fitted_profiles() if fitted else MemoryProfiles()
+    held = contents(run(log_of(values), [7, 50, 51], make_settings(), store))
+    expected = naive.scores(values, SCORER, store.promoted and store.load("s", "level") or None, memory=256)
+    assert {START_NS + slot * STEP_NS for slot in expected} == {time for _, time in held}
+    for slot, raw in expected.items():
+        score, revision = held["s", START_NS + slot * STEP_NS]
+        assert revision == 0
+        threshold = naive.threshold_of(values, slot, SCORER, store)
+        assert score == pytest.approx(raw / threshold, rel=1e-6)
+
+
+@given(cuts=st.lists(st.integers(0, 150), max_size=12), fitted=st.booleans(), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_any_cut_into_polls_gives_the_same_outputs(cuts: list[int], fitted: bool, data: st.DataObject) -> None:
+    values = signal(150)
+    log = log_of(values)
+    late = data.draw(st.lists(st.tuples(st.integers(20, 148), st.integers(0, 60)), max_size=3))
+    for at, back in late:
+        log.insert(at, record(0, max(0, at - back), {"a": 5.0}))
+    log = [SourceRecord(SourcePosition("t", 0, i), r.timestamp_ns, None, r.value) for i, r in enumerate(log)]
+
+    def store() -> MemoryProfiles:
+        return fitted_profiles() if fitted else MemoryProfiles()
+
+    whole, cut = run(log, [], make_settings(), store()), run(log, cuts, make_settings(), store())
+    assert contents(cut) == contents(whole)
+    assert alerts(cut) == alerts(whole)
+    assert sum(len(o.dead_letters) for o in cut) == sum(len(o.dead_letters) for o in whole)
+
+
+@given(seed=st.integers(0, 1000), lateness=st.integers(0, 5), fitted=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_shuffling_within_the_lateness_changes_nothing(seed: int, lateness: int, fitted: bool) -> None:
+    values = signal(90, seed)
+    rng = np.random.default_rng(seed)
+    # a reading may arrive as long as no reading `lateness` slots ahead of it has
+    order = np.argsort(np.arange(90) + rng.uniform(0, max(lateness, 1e-9), 90), kind="stable")
+    shuffled = [record(i, int(s), {"a": float(values[s, 0]), "b": float(values[s, 1])}) for i, s in enumerate(order)]
+
+    def held(log: Sequence[SourceRecord]) -> tuple[dict[tuple[str, int], tuple[float, int]], object]:
+        outs = run(log, [30], make_settings(lateness=lateness), fitted_profiles() if fitted else MemoryProfiles())
+        return contents(outs), alerts(outs)
+
+    assert held(shuffled) == held(log_of(values))
+
+
+@given(
+    kill=st.integers(1, 200),
+    saved=st.integers(0, 200),
+    fitted=st.booleans(),
+    gap=st.sampled_from([0, 5, 60, 500]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_restart_tells_what_the_undisturbed_run_tells(kill: int, saved: int, fitted: bool, gap: int) -> None:
+    values = signal(200)
+    slots = [s + (gap if s >= 120 else 0) for s in range(200)]
+    log = log_of(values, slots)
+    saved = min(saved, kill)
+    conf = make_settings(memory=64)
+
+    def store() -> MemoryProfiles:
+        return fitted_profiles() if fitted else MemoryProfiles()
+
+    undisturbed = run(log, [], conf, store())
+    profiles = store()
+    first = Pipeline(conf, SCORER, profiles)
+    outs = [first.process(log[:saved])]
+    made = first.checkpoint("t", 0) if saved else None
+    outs.append(first.process(log[saved:kill]))  # then it dies: nothing else is kept
+
+    second = Pipeline(conf, SCORER, profiles)
+    states, checkpoint = made if made is not None else ({}, None)
+    begin = second.assign("t", 0, states, checkpoint) or 0
+    outs += [second.process(log[i : i + 40]) for i in range(begin, len(log), 40)]
+    outs.append(second.flush())
+    held, wanted = contents(outs), contents(undisturbed)
+    assert held.keys() == wanted.keys()
+    assert {k: v[0] for k, v in held.items()} == pytest.approx({k: v[0] for k, v in wanted.items()}, rel=1e-9)
+    assert set(alerts(outs)) == set(alerts(undisturbed))
+
+
+def test_a_restart_reads_back_no_more_than_the_windows_need() -> None:
+    log = log_of(signal(3000))
+    pipeline = Pipeline(make_settings(), SCORER, fitted_profiles())
+    pipeline.process(log)
+    made = pipeline.checkpoint("t", 0)
+    assert made is not None
+    assert made[1].next_offset == 3000
+    assert 3000 - made[1].replay_from < SCORER.lookback_steps + 64 + 64 + 20
+
+
+def test_a_series_left_behind_does_not_hold_its_partition_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_ad.pipeline.PARK_RECORDS", 500)
+    values = signal(100)
+    old = log_of(values, series="old")
+    other = [record(100 + i, i, {"a": float(np.sin(i)), "b": 1.0}, "other") for i in range(2000)]
+    more = [record(2100 + i, 100 + i, {"a": float(np.cos(i)), "b": 2.0}, "old") for i in range(60)]
+    conf, store = make_settings(), fitted_profiles(series="old")
+    undisturbed = [Pipeline(conf, SCORER, store)]
+    expected = contents([undisturbed[0].process([*old, *other, *more]), undisturbed[0].flush()])
+
+    first = Pipeline(conf, SCORER, store)
+    outs = [first.process([*old, *other])]
+    made = first.checkpoint("t", 0)
+    assert made is not None
+    assert made[1].replay_from > 1500
+    second = Pipeline(conf, SCORER, store)
+    begin = second.assign("t", 0, *made)
+    log = [*old, *other, *more]
+    outs += [second.process(log[begin:]), second.flush()]
+    assert contents(outs) == expected
+
+
+def test_silence_tells_what_waits_and_later_data_revise_it() -> None:
+    values = signal(100)
+    log, conf = log_of(values), make_settings()
+    pipeline = Pipeline(conf, SCORER, fitted_profiles())
+    early = [pipeline.process(log[:70]), pipeline.flush()]
+    assert len(contents(early)) == 70
+    assert pipeline.flush().scores == []
+    late = [pipeline.process(log[70:]), pipeline.flush()]
+    undisturbed = contents(run(log, [], conf, fitted_profiles()))
+    held = contents([*early, *late])
+    assert {k: v[0] for k, v in held.items()} == pytest.approx({k: v[0] for k, v in undisturbed.items()})
+    assert max(v[1] for v in held.values()) == 1
+
+
+def test_late_data_are_told_as_a_revision_and_too_late_data_are_dead_letters() -> None:
+    values = signal(200)
+    log = log_of(values)
+    late = record(150, 120, {"a": 40.0})
+    outs = run([*log[:150], late, *(record(151 + i, 150 + i, {"a": 0.5}) for i in range(50))], [], make_settings(), fitted_profiles())
+    held = contents(outs)
+    assert held["s", START_NS + 120 * STEP_NS][1] == 1
+    assert held["s", START_NS + 60 * STEP_NS][1] == 0
+    assert held["s", START_NS + 120 * STEP_NS][0] > 10
+    too_late = run([*log[:150], record(150, 20, {"a": 40.0})], [], make_settings(), fitted_profiles())
+    assert [d.reason for o in too_late for d in o.dead_letters] == ["late"]
+
+
+def test_regular_data_pass_the_grid_unchanged() -> None:
+    values = signal(80)
+    outs = run(log_of(values), [], make_settings(), fitted_profiles())
+    told = np.concatenate([batch.value for out in outs for batch in out.scores])
+    assert np.array_equal(told, values)
+
+
+def test_sensors_that_report_one_by_one_meet_in_their_slot() -> None:
+    values = signal(80)
+    single = []
+    for slot, row in enumerate(values):
+        for channel, value in zip("ab", row, strict=True):
+            single.append(record(len(single), slot, {channel: float(value)}))
+    one_by_one = contents(run(single, [], make_settings(), fitted_profiles()))
+    together = contents(run(log_of(values), [], make_settings(), fitted_profiles()))
+    assert one_by_one == together
+
+
+def test_bad_records_change_no_score() -> None:
+    values = signal(100)
+    good = log_of(values)
+    bad = [b"{", b"", b"[1]", b'{"series":"s","time":1,"values":{"a":"x"}}', b'{"series":"s","time":9e18,"values":{"a":1}}']
+    mixed: list[SourceRecord] = []
+    for i, rec in enumerate(good):
+        for body in (rec.value, bad[i % len(bad)]):
+            mixed.append(SourceRecord(SourcePosition("t", 0, len(mixed)), rec.timestamp_ns, None, body))
+    outs = run(mixed, [33], make_settings(), fitted_profiles())
+    assert contents(outs) == contents(run(good, [], make_settings(), fitted_profiles()))
+    assert sum(len(o.dead_letters) for o in outs) == len(good)
+
+
+def test_unknown_channels_are_dead_letters_and_the_known_ones_are_scored() -> None:
+    log = [record(i, i, {"a": 1.0, "b": 2.0, "new": 3.0}) for i in range(40)]
+    outs = run(log, [], make_settings(), fitted_profiles())
+    assert len(contents(outs)) == 40
+    assert {d.reason for o in outs for d in o.dead_letters} == {"unknown_channel"}
+
+
+def test_an_unfitted_series_says_how_far_it_is() -> None:
+    log = log_of(signal(100))
+    pipeline = Pipeline(make_settings(memory=64), SCORER, MemoryProfiles())
+    pipeline.process(log[:11])
+    [status] = pipeline.statuses()
+    assert (status.state, status.ready_in_slots) == ("filling", 6)
+    out = pipeline.process(log[11:])
+    [status] = pipeline.statuses()
+    assert (status.state, status.memory_slots, status.memory_capacity) == ("scoring", 64, 64)
+    first = min(int(batch.event_time_ns[0]) for batch in out.scores)
+    assert first == status.first_score_ns == START_NS + SCORER.window_steps * STEP_NS
+
+
+def test_a_far_jump_costs_no_memory_and_loses_no_score() -> None:
+    values = signal(120)
+    slots = [s if s < 60 else s + 40_000_000 for s in range(120)]
+    outs = run(log_of(values, slots), [], make_settings(), fitted_profiles())
+    held = contents(outs)
+    assert len(held) == 120
+    assert len(contents(run(log_of(values, slots), [], make_settings(), MemoryProfiles()))) == 120 - SCORER.window_steps
+
+
+def test_checkpoint_of_an_idle_partition_is_nothing() -> None:
+    pipeline = Pipeline(make_settings(), SCORER, fitted_profiles())
+    assert pipeline.checkpoint("t", 0) is None
+    pipeline.process(log_of(signal(20)))
+    assert pipeline.checkpoint("t", 0) is not None
+    assert pipeline.checkpoint("t", 0) is None
+    assert isinstance(SCORER, Scorer)
+    assert Checkpoint(1, 0) != Checkpoint(1, 1)
