@@ -75,8 +75,9 @@ class SqliteStore:
         if not outputs:
             return
         with self._write_lock, transaction(self._writer, self._path):
+            ids = _Ids(self._writer)
             for batch in outputs.scores:
-                self._write_batch(batch)
+                self._write_batch(batch, ids)
             self._writer.executemany(_UPSERT_ALERT, [_alert_row(alert) for alert in outputs.alerts])
             self._writer.executemany(
                 "INSERT INTO dead_letter VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -149,32 +150,49 @@ class SqliteStore:
     def _names(self, query: str, ids: set[int]) -> dict[int, str]:
         return {key: name for key, name in self._reader.execute(query) if key in ids} if ids else {}
 
-    def _write_batch(self, batch: ScoreBatch) -> None:
+    def _write_batch(self, batch: ScoreBatch, ids: _Ids) -> None:
         if not len(batch):
             return
-        layout = msgspec.json.encode(batch.channels).decode()
         self._writer.executemany(
             _UPSERT_SCORE,
             zip(
-                repeat(_id_of(self._writer, "series", "name", batch.series)),
+                repeat(ids.of("series", "name", batch.series)),
                 batch.event_time_ns.tolist(),
                 batch.revision.tolist(),
                 batch.score.tolist(),
                 batch.alert_id,
-                repeat(_id_of(self._writer, "layout", "channels", layout)),
-                repeat(_id_of(self._writer, "model", "version", batch.model_version)),
+                repeat(ids.layout(batch.channels)),
+                repeat(ids.of("model", "version", batch.model_version)),
                 _details(batch),
                 strict=False,
             ),
         )
 
 
-def _id_of(connection: sqlite3.Connection, table: str, column: str, name: str) -> int:
-    """The row id that stands for a name, given when it is new. No cache: a rolled-back id must not be remembered."""
-    found = connection.execute(f"SELECT id FROM {table} WHERE {column} = ?", (name,)).fetchone()
-    if found is None:
-        found = connection.execute(f"INSERT INTO {table} ({column}) VALUES (?) RETURNING id", (name,)).fetchone()
-    return int(found[0])
+class _Ids:
+    """Row ids that stand for names, within one transaction: an id that was rolled back must not be remembered."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._known: dict[tuple[str, str], int] = {}
+        self._layouts: dict[tuple[str, ...], int] = {}
+
+    def of(self, table: str, column: str, name: str) -> int:
+        """The id of a name, given when it is new."""
+        found = self._known.get((table, name))
+        if found is None:
+            run = self._connection.execute
+            row = run(f"SELECT id FROM {table} WHERE {column} = ?", (name,)).fetchone()
+            if row is None:
+                row = run(f"INSERT INTO {table} ({column}) VALUES (?) RETURNING id", (name,)).fetchone()
+            found = self._known[table, name] = int(row[0])
+        return found
+
+    def layout(self, channels: tuple[str, ...]) -> int:
+        found = self._layouts.get(channels)
+        if found is None:
+            found = self._layouts[channels] = self.of("layout", "channels", msgspec.json.encode(channels).decode())
+        return found
 
 
 def _details(batch: ScoreBatch) -> Iterator[bytes]:

@@ -152,6 +152,8 @@ def translated(path: Path) -> Iterator[None]:
     """SQLite's errors as ours."""
     try:
         yield
+    except sqlite3.ProgrammingError:  # a bug of ours, such as a store used after close
+        raise
     except sqlite3.DatabaseError as error:
         raise _translate(error, path) from error
 

@@ -2,8 +2,8 @@
 
 For a new adapter: `await check_state_store(make)`; every check gets what `make()` (it may be a coroutine function)
 returns: a StateStoreUnderTest whose `open()` yields a store over one fresh, empty place, the second call a second store
-over the same place (what a restarted worker, or the next owner of the partition, opens). `topics` are two source topics that the
-store may be asked for, each with the partitions 0 and 1. `close` is called on every store opened.
+over the same place (what a restarted worker, or the next owner of the partition, opens). `topics` are two source
+topics that the store may be asked for, each with the partitions 0 and 1. `close` is called on every store opened.
 """
 
 from __future__ import annotations
