@@ -1,0 +1,78 @@
+# Needs Python >= 3.11, make and git. Everything else is put into .venv, exactly as locked, by the first call.
+#   make setup | check | test | bench | demo | lock | clean      ARGS="..." is handed on to what runs
+#   make bench-NAME     runs benchmarks/NAME.py; DATA=DIR where it reads labelled series
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.locked
+DATA ?=
+ARGS ?=
+BENCH_OUT ?= build/bench
+LOCKS := requirements.lock requirements-nodeps.lock
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+export UV_PYTHON_DOWNLOADS := never
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test bench demo lock docs clean
+
+help:
+	@sed -n 's/^# *//p' Makefile | head -3
+
+setup: $(STAMP)
+
+$(STAMP): $(LOCKS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "expected Python 3.11 or newer, found $$($(PYTHON) --version 2>&1 || true): name one with make PYTHON=/path/to/python3.11" >&2; \
+		exit 2; }
+	@test -x $(BIN)/python && $(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) || { \
+		echo "$(PYTHON) -m venv failed: its venv module may be a package of its own (on Debian: python3-venv)" >&2; \
+		exit 2; }
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-nodeps.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes $(LOCKS)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The whole suite. Integration tests bring their own Kafka and InfluxDB, built once into the user's cache.
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+demo: $(STAMP)
+	$(BIN)/stream-ad demo $(ARGS)
+
+# Every benchmark there is, one after the other; those that read labelled series want DATA.
+bench: $(STAMP)
+	@set -e; for file in $$(grep -l '__main__' benchmarks/*.py); do \
+		name=$$(basename $$file .py); \
+		if grep -q '"--data"' $$file && test -z "$(DATA)"; then \
+			echo "bench-$$name: left out, it reads labelled series: make bench-$$name DATA=DIR"; \
+		else \
+			$(MAKE) --no-print-directory bench-$$name; \
+		fi; \
+	done
+
+bench-%: benchmarks/%.py $(STAMP)
+	@mkdir -p $(BENCH_OUT)
+	$(BIN)/python $< --out $(BENCH_OUT)/$*.json $(if $(DATA),--data $(DATA)) $(ARGS)
+
+# Pins what pyproject.toml asks for anew: newest versions, with the hashes of every platform's files.
+lock: $(STAMP)
+	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock
+	@sed -n 's/^\([A-Za-z0-9_.-]*==[^ ]*\).*/\1/p' requirements-nodeps.lock > $(VENV)/nodeps.in
+	$(COMPILE) --no-deps $(VENV)/nodeps.in --output-file requirements-nodeps.lock
+
+docs: $(STAMP)
+	$(BIN)/python -m stream_ad.settings_docs docs/configuration.md
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
