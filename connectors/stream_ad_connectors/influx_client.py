@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from time import time as now_s
@@ -27,7 +28,9 @@ BODY_CHARS = 4_000_000
 _new_dialect: Any = Dialect  # the client is partly typed
 _DIALECT = _new_dialect(header=True, delimiter=",", annotations=[], date_time_format="RFC3339Nano")
 _NEXT_TABLE = b"\r\n\r\n,result,table,"
-_TOO_OLD = "beyond retention policy"
+_TOO_OLD = re.compile(
+    r"partial write: (?:dropped (\d+) points outside|points beyond) retention policy(?: dropped=(\d+))?"
+)
 
 
 class InfluxConnection:
@@ -78,8 +81,9 @@ class InfluxConnection:
         return pa.concat_tables(tables) if tables else pa.schema(list(columns.items())).empty_table()
 
     def check(self) -> str:
-        """One line on the store; raises what is wrong with address, organisation, bucket or token's right to read."""
+        """One line on the store; raises what is wrong with address, organisation, bucket or the token's rights."""
         self.query("from(bucket: bucket) |> range(start: -1m) |> limit(n: 1)", {}, {"_measurement": pa.string()})
+        self._post([""])  # an empty body is taken, after the right to write was looked at
         return f"InfluxDB at {self._url}: bucket {self._bucket!r} of {self._org!r}"
 
     def close(self) -> None:
@@ -91,8 +95,9 @@ class InfluxConnection:
             self._writer.write(bucket=self._bucket, org=self._org, record="\n".join(lines).encode())
         except InfluxDBError as error:
             status, text = _status(error), str(error.message)
-            if status == 422 and _TOO_OLD in text and "conflict" not in text:
-                self.points_too_old += len(lines)
+            too_old = _TOO_OLD.search(text) if status == 422 else None
+            if too_old:
+                self.points_too_old += int(too_old[1] or too_old[2] or 1)
                 _log.warning("InfluxDB passed over points older than the retention of bucket %r", self._bucket)
             elif status in (400, 413, 422):
                 self._halve(lines, text)
@@ -120,7 +125,7 @@ class InfluxConnection:
                 f"{what}: {status}, the token is not accepted for bucket {self._bucket!r}",
                 mend="set STREAM_AD__INFLUXDB__TOKEN to a token that may read and write the bucket",
             )
-        if status == 404:
+        if status == 404 or (status == 400 and "not found" in text):
             return ConfigError(
                 f"{what}: {text or 'not found'} (organisation {self._org!r}, bucket {self._bucket!r})",
                 mend="set influxdb.org and influxdb.bucket to ones that exist and that the token may see",

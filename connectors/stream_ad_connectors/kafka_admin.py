@@ -6,9 +6,10 @@ Synchronous, over kafka-python's admin client; from asyncio call it in a thread.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
@@ -20,6 +21,7 @@ from stream_ad_connectors.kafka_common import kafka_error, missing_topic, python
 __all__ = ["CommittedOffset", "GroupLag", "KafkaAdmin", "ensure_topics"]
 
 T = TypeVar("T")
+_SOON = ("CoordinatorNotAvailableError", "CoordinatorLoadInProgressError", "NotCoordinatorError")
 STATE_MAX_BYTES = 8 * 1024 * 1024
 _STATE_CONFIG = {
     "cleanup.policy": "compact",
@@ -149,24 +151,28 @@ class KafkaAdmin:
         return {t["name"]: len(t["partitions"]) for t in found if t["error_code"] == 0}
 
     def _call(self, doing: str, work: Callable[[KafkaAdminClient], T]) -> T:
+        """Trap: a broker's first group request makes its offsets topic, and says "no coordinator" meanwhile."""
+        deadline = time.monotonic() + self._settings.request_timeout_s
         with self._lock:
-            try:
-                if self._client is None:
-                    with quiet():
-                        self._client = KafkaAdminClient(**_options(self._settings))
-                return work(self._client)
-            except (KafkaError, OSError, RuntimeError) as error:  # RuntimeError: no controller found
-                self._drop()
-                raise kafka_error(error, self._settings, doing) from error
+            while True:
+                try:
+                    return work(self._connected())
+                except (KafkaError, OSError, RuntimeError) as error:  # RuntimeError: no controller found
+                    if type(error).__name__ not in _SOON or time.monotonic() > deadline:
+                        self._drop()
+                        raise kafka_error(error, self._settings, doing) from error
+                time.sleep(0.1)
+
+    def _connected(self) -> KafkaAdminClient:
+        if self._client is None:
+            with quiet():
+                self._client = KafkaAdminClient(**python_options(self._settings))
+        return self._client
 
     def _drop(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             client.close()
-
-
-def _options(settings: KafkaSettings) -> dict[str, Any]:
-    return python_options(settings)
 
 
 def ensure_topics(settings: KafkaSettings, subscribed: Iterable[str], admin: KafkaAdmin | None = None) -> list[str]:

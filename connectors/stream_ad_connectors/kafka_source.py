@@ -211,10 +211,10 @@ class KafkaSource:
         async with self._turnstile.turn():
             self._dropped.clear()
             gone = sorted((tp.topic, tp.partition) for tp in self._open & partitions)
-            self._open -= partitions
             self._ready = [r for r in self._ready if (r.position.topic, r.position.partition) not in gone]
             if gone and self._listener is not None:
-                await self._tell(self._listener.revoked(gone, lost=self._lost()))
+                await self._tell(self._listener.revoked(gone, lost=self._lost()))  # it may still commit
+            self._open -= partitions
             self._commit_refused = False
 
     async def _on_assigned(self, partitions: set[TopicPartition]) -> None:
