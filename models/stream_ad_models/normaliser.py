@@ -1,0 +1,82 @@
+"""Per-channel z-scores learned from history: what every part of a scorer works on.
+
+Robust where it must be: a channel that never moved gets a scale from its own size, so that its first move shows; a
+flag (only 0 and 1, not always 1) is never scored: scoring all channels alike took VUS-PR from .81 to .46 on MSL, SMAP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_ad.errors import DataError
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+__all__ = ["Normaliser"]
+
+_CLIP = 50.0  # z-scores beyond this say no more, and would drown the other channels
+_CONSTANT_SCALE = 0.05  # of a constant's own size
+_SMALLEST_SCALE = 1e-4  # of the median's size: below it a spread is rounding
+_TINY = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Normaliser:
+    """Per channel, all [channel]: float64 centre and scale (units of the input), low and high (range of the history),
+    bool constant (never moved in the history) and scored (False: a flag, or no reading in the history).
+    """
+
+    centre: Float64
+    scale: Float64
+    low: Float64
+    high: Float64
+    constant: NDArray[np.bool_]
+    scored: NDArray[np.bool_]
+
+    @classmethod
+    def fit(cls, history: Float32) -> Normaliser:
+        """history: float32 [n, channel], NaN = no reading. DataError when there is no reading at all."""
+        values = history.astype(np.float64)
+        present = ~np.isnan(values)
+        if not present.any():
+            raise DataError(f"history: expected readings, found none in {history.shape[0]} x {history.shape[1]}")
+        seen = present.any(axis=0)
+        values[0, ~seen] = 0.0  # keeps the nan-functions below silent; such a channel is not scored
+        centre, spread = np.nanmedian(values, axis=0), np.nanstd(values, axis=0)
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        constant = low == high
+        scale = np.where(
+            constant,
+            np.maximum(_CONSTANT_SCALE * np.abs(centre), _TINY),
+            np.maximum(spread, _SMALLEST_SCALE * np.abs(centre)),
+        )
+        flag = np.all(~present | (values == 0) | (values == 1), axis=0) & ~(constant & (centre == 1))
+        scored = seen & ~flag
+        # Nothing but flags: then they are the signal.
+        return cls(centre, scale, low, high, np.asarray(constant), scored if scored.any() else np.asarray(seen))
+
+    def apply(self, rows: Float32) -> Float32:
+        """rows [..., channel] as z-scores clipped to +-50, NaN kept, float32."""
+        z = (rows.astype(np.float64) - self.centre) / self.scale
+        return np.clip(z, -_CLIP, _CLIP).astype(np.float32)
+
+    def restore(self, z: Float32 | Float64, channels: NDArray[np.bool_] | None = None) -> Float32:
+        """z-scores [..., channel] back in the units of the input; `channels` picks the columns that z holds."""
+        pick = slice(None) if channels is None else channels
+        return np.asarray(z * self.scale[pick] + self.centre[pick], dtype=np.float32)
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        return {f"normaliser.{name}": getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Normaliser:
+        centre, scale, low, high = (
+            np.asarray(arrays[f"normaliser.{name}"], np.float64) for name in ("centre", "scale", "low", "high")
+        )
+        constant, scored = (np.asarray(arrays[f"normaliser.{name}"], np.bool_) for name in ("constant", "scored"))
+        return cls(centre, scale, low, high, constant, scored)

@@ -1,0 +1,246 @@
+"""The product's scorers: memories of the signal and of what a diffusion imputer leaves unexplained.
+
+Every reading of a window is imputed from the others under complementary gratings; the signed errors and the signal
+itself are read, at several lengths, against memories of the series' own normal windows (memory.py, head.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_ad.errors import ConfigError, DataError
+from stream_ad.ports import Fitted, ScoredSlots, Session, Window
+from stream_ad_models.head import Head, Placement
+from stream_ad_models.imputer import Imputation, UniversalImputer
+from stream_ad_models.memory import Reading, WindowMemory
+from stream_ad_models.normaliser import Normaliser
+from stream_ad_models.sessions import RESIDUAL_CLIP, Imputed, MemorySession
+from stream_ad_models.tracks import Track
+from stream_ad_models.window_stats import check_lengths
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Arrays = Mapping[str, NDArray[np.generic]]
+
+__all__ = ["ImputationScorer", "MemoryScorer", "WindowImputer"]
+
+WINDOW_STEPS = 128
+HOP_STEPS = 16
+LENGTHS = (16, 32, 64, 128, 256)
+CAPACITY = 1024
+_FORMAT = 1
+_COVERAGE = 0.9
+_NORMAL_BAND = 1.645
+_RESIDUAL_FLOOR = 0.03  # in z-scores: a channel imputed this well is not made any finer
+_WINDOWS_PER_CALL = 512
+_EDGE_BLOCKS = 64  # with this much history, its ends (imputed with half the context) can be left out
+
+
+class WindowImputer(Protocol):
+    """What a scorer needs of an imputer; see stream_ad_models.imputer."""
+
+    @property
+    def window_steps(self) -> int: ...
+    @property
+    def version(self) -> str: ...
+    def impute(self, windows: Float32, *, grating: int) -> Imputation: ...
+    def band_factor(self, coverage: float) -> float: ...
+
+
+class ImputationScorer:
+    """Scorer over the imputer's errors and the signal. Thread-safe but for its sessions.
+
+    delay_steps: later slots a slot waits for (a multiple of the hop; with the hop, at most 47 by default);
+    context_steps: how many of these the imputer sees; gratings: widths of the gratings, the last one gives the
+    expected values. Measured: docs of benchmarks/accuracy.py.
+    """
+
+    def __init__(
+        self,
+        imputer: WindowImputer | None,
+        *,
+        hop_steps: int = HOP_STEPS,
+        delay_steps: int = 32,
+        context_steps: int = 16,
+        gratings: Sequence[int] = (16,),
+        lengths: Sequence[int] = LENGTHS,
+        capacity: int = CAPACITY,
+    ) -> None:
+        self._imputer = imputer
+        self._gratings = tuple(gratings) if imputer is not None else ()
+        self._window = imputer.window_steps if imputer is not None else WINDOW_STEPS
+        check_lengths(lengths, hop_steps)
+        bound = self._window - hop_steps
+        for word, steps, most in (("delay_steps", delay_steps, bound), ("context_steps", context_steps, delay_steps)):
+            if steps % hop_steps or not 0 <= steps <= most:
+                raise ConfigError(f"{word}: expected a multiple of {hop_steps} from 0 to {most}, found {steps}")
+        self._hop, self._delay, self._context = hop_steps, delay_steps, context_steps if self._gratings else 0
+        self._lengths, self._capacity = tuple(lengths), capacity
+
+    @property
+    def name(self) -> str:
+        if self._imputer is None:
+            return "memory"
+        return "universal" if isinstance(self._imputer, UniversalImputer) else "group"
+
+    @property
+    def version(self) -> str:
+        model = self._imputer.version if self._imputer is not None else "none"
+        return f"{_FORMAT}-{model}-{self._hop}-{self._delay}-{self._context}"
+
+    @property
+    def window_steps(self) -> int:
+        return self._window
+
+    @property
+    def hop_steps(self) -> int:
+        return self._hop
+
+    @property
+    def delay_steps(self) -> int:
+        return self._delay
+
+    @property
+    def lookback_steps(self) -> int:
+        """The delay, the oldest window a slot is placed by, and the imputer's view of that window's first row."""
+        return self._delay + self._hop + self._lengths[-1] + self._window - self._context
+
+    # ---- history
+
+    def fit(self, history: Float32) -> Fitted:
+        if history.ndim != 2 or len(history) < self._window:
+            raise DataError(f"history: expected at least {self._window} rows, found shape {list(history.shape)}")
+        normaliser = Normaliser.fit(history)
+        z = normaliser.apply(history[len(history) % self._hop :])
+        signal, reading = WindowMemory.fit(z[:, normaliser.scored], self._lengths, self._hop, self._capacity)
+        arrays = {**normaliser.arrays(), **signal.arrays("signal")}
+        values = [self._held_out(signal, reading, self._ahead)]
+        blocks = len(z) // self._hop
+        inner = slice(0, blocks)
+        if self._gratings and blocks >= _EDGE_BLOCKS:
+            inner = slice(
+                self._window // self._hop - 1 - self._context // self._hop, blocks - self._context // self._hop
+            )
+        values[0] = values[0][inner]
+        for grating in self._gratings:
+            rows = self._residuals(z, normaliser, grating)[inner.start * self._hop : inner.stop * self._hop]
+            scale = _spread(rows)
+            rows = np.clip(rows / scale, -RESIDUAL_CLIP, RESIDUAL_CLIP)
+            memory, reading = WindowMemory.fit(rows, self._lengths, self._hop, self._capacity)
+            values.append(self._held_out(memory, reading, self._ahead - self._context // self._hop))
+            arrays |= {f"residual.{grating}.scale": scale, **memory.arrays(f"residual.{grating}")}
+        head = Head.fit(values)
+        return Fitted(arrays | head.arrays(), head.raw(values).reshape(-1))
+
+    @property
+    def _ahead(self) -> int:
+        return self._delay // self._hop
+
+    def _held_out(self, memory: WindowMemory, reading: Reading, ahead: int) -> Float64:
+        """Slot values [block, hop] of the history, each window read against the other folds."""
+        placement = Placement.of(memory.lengths, self._hop, ahead)
+        blocks = np.arange(len(reading), dtype=np.int64)
+        bare = Reading(reading.log_ratio, reading.shares[..., :0])
+        return placement.values(placement.gather(bare, blocks, 0, np.full(len(blocks), len(blocks) - 1)))
+
+    def _residuals(self, z: Float32, normaliser: Normaliser, grating: int) -> Float32:
+        """Signed errors in z-scores [n, scored channel], each block seen as a live session sees it."""
+        hop, context = self._hop, self._context
+        before, after = np.full((self._window - hop, z.shape[1]), np.nan), np.full((context, z.shape[1]), np.nan)
+        padded = np.concatenate([before, z, after]).astype(np.float32)
+        blocks, skip = len(z) // hop, context // hop
+        out = np.empty((blocks, hop, int(normaliser.scored.sum())), np.float32)
+        view = np.lib.stride_tricks.sliding_window_view(padded, self._window, axis=0)[::hop].transpose(0, 2, 1)
+        for at in range(0, blocks, _WINDOWS_PER_CALL):
+            stop = min(at + _WINDOWS_PER_CALL, blocks)
+            windows = np.ascontiguousarray(view[at + skip : stop + skip])
+            [imputed] = self._impute([(windows, normaliser.scored)], grating)
+            own = z[at * hop : stop * hop].reshape(-1, hop, z.shape[1])[:, :, normaliser.scored]
+            out[at:stop] = own - imputed.mean
+        return out.reshape(-1, out.shape[2])
+
+    # ---- stream
+
+    def open(self, arrays: Arrays) -> MemorySession:
+        normaliser = Normaliser.from_arrays(arrays)
+        signal = Track(WindowMemory.from_arrays(arrays, "signal", self._hop), self._ahead)
+        behind = self._context // self._hop
+        tracks = [
+            Track(WindowMemory.from_arrays(arrays, f"residual.{grating}", self._hop), self._ahead - behind)
+            for grating in self._gratings
+        ]
+        scales = [np.asarray(arrays[f"residual.{grating}.scale"], np.float32) for grating in self._gratings]
+        band = self._imputer.band_factor(_COVERAGE) if self._imputer is not None else _NORMAL_BAND
+        return MemorySession(
+            normaliser,
+            Head.from_arrays(arrays),
+            signal,
+            residuals=tracks,
+            residual_scales=scales,
+            context_blocks=behind,
+            band=band,
+        )
+
+    def score(self, batch: Sequence[tuple[Session, Window]]) -> list[ScoredSlots]:
+        groups: dict[int, tuple[MemorySession, list[int]]] = {}
+        for at, (session, window) in enumerate(batch):
+            if not isinstance(session, MemorySession):
+                raise TypeError(
+                    f"session: expected one that {type(self).__name__}.open returned, found {type(session)}"
+                )
+            expected = (self._window, session.channels)
+            if window.rows.shape != expected:
+                raise DataError(f"window: expected shape {list(expected)}, found {list(window.rows.shape)}")
+            groups.setdefault(id(session), (session, []))[1].append(at)
+        z = [s.normaliser.apply(np.stack([batch[at][1].rows for at in numbers])) for s, numbers in groups.values()]
+        jobs = [(windows, session.normaliser.scored) for windows, (session, _) in zip(z, groups.values(), strict=True)]
+        imputed = [self._impute(jobs, grating) for grating in self._gratings]
+        results: dict[int, ScoredSlots] = {}
+        for number, (session, numbers) in enumerate(groups.values()):
+            own = [each[number] for each in imputed]
+            scored = session.take([batch[at][1] for at in numbers], z[number], own)
+            results.update(zip(numbers, scored, strict=True))
+        return [results[at] for at in range(len(batch))]
+
+    def _impute(self, jobs: Sequence[tuple[Float32, NDArray[np.bool_]]], grating: int) -> list[Imputed]:
+        """One network call for the windows [n, steps, channel] of all sessions; of each only the block that counts and
+        the scored channels come back. The universal imputer takes channels one by one, so unscored ones cost nothing.
+        """
+        assert self._imputer is not None
+        alone = isinstance(self._imputer, UniversalImputer)
+        picked = [windows[:, :, scored] if alone else windows for windows, scored in jobs]
+        flat = [each.transpose(0, 2, 1).reshape(-1, self._window, 1) for each in picked] if alone else picked
+        imputed = self._imputer.impute(np.concatenate(flat), grating=grating)
+        stop = self._window - self._context
+        out, at = [], 0
+        for each, part, (_, scored) in zip(picked, flat, jobs, strict=True):
+            here = slice(at, at + len(part))
+            at += len(part)
+            mean, std = imputed.mean[here, stop - self._hop : stop], imputed.std[here, stop - self._hop : stop]
+            if alone:
+                shape = (len(each), each.shape[2], self._hop)
+                out.append(Imputed(mean.reshape(shape).transpose(0, 2, 1), std.reshape(shape).transpose(0, 2, 1)))
+            else:
+                out.append(Imputed(mean[:, :, scored], std[:, :, scored]))
+        return out
+
+
+class MemoryScorer(ImputationScorer):
+    """The memory of the signal alone, no network: the row every table of accuracy carries."""
+
+    def __init__(self, *, hop_steps: int = HOP_STEPS, delay_steps: int = 32, lengths: Sequence[int] = LENGTHS) -> None:
+        super().__init__(None, hop_steps=hop_steps, delay_steps=delay_steps, context_steps=0, lengths=lengths)
+
+
+def _spread(rows: Float32) -> Float32:
+    """Standard deviation by channel [channel], floored; 1 where the history holds no reading."""
+    present = ~np.isnan(rows)
+    count = np.maximum(present.sum(axis=0), 1)
+    values = np.where(present, rows, 0.0).astype(np.float64)
+    mean = values.sum(axis=0) / count
+    variance = (np.square(values).sum(axis=0) / count) - mean**2
+    return np.asarray(np.maximum(np.sqrt(np.maximum(variance, 0.0)), _RESIDUAL_FLOOR), np.float32)

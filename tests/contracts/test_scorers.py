@@ -1,0 +1,97 @@
+"""Every scorer meets the Scorer port; the naive and random ones of the benchmarks do not claim to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from stream_ad_models.ar import ArScorer
+from stream_ad_models.control import ControlScorer
+from stream_ad_models.group import train_group
+from stream_ad_models.imputer import UniversalImputer
+from stream_ad_models.normaliser import Normaliser
+from stream_ad_models.scorers import ImputationScorer, MemoryScorer
+
+from stream_ad.errors import ConfigError, DataError
+from stream_ad.ports import Scorer, Window
+from tests.contracts import check_scorer as suite
+
+
+@lru_cache
+def _group() -> ImputationScorer:
+    rows = suite.history()
+    return ImputationScorer(train_group([Normaliser.fit(rows).apply(rows)], steps=4, batch=4))
+
+
+MAKERS: dict[str, Callable[[], Scorer]] = {
+    "universal": lambda: ImputationScorer(UniversalImputer.load()),
+    "group": _group,
+    "memory": MemoryScorer,
+    "ar": ArScorer,
+    "control": ControlScorer,
+}
+EVERY = [
+    suite.check_port,
+    suite.check_missing,
+    suite.check_holes_in_history,
+    suite.check_constant_channels,
+    suite.check_flags_do_not_count,
+    suite.check_anomaly_stands_out,
+    suite.check_determinism,
+    suite.check_batch_independence,
+    suite.check_lookback,
+    suite.check_no_look_ahead,
+]
+ANY_WIDTH = [name for name in MAKERS if name != "group"]
+
+
+@pytest.mark.parametrize("check", EVERY, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", MAKERS)
+def test_scorer(name: str, check: Callable[[Scorer], None]) -> None:
+    if name == "control" and check is suite.check_lookback:
+        pytest.skip("keeps a running level, by design")
+    if name == "group" and check is suite.check_flags_do_not_count:
+        pytest.skip("the group model looks at flags; it does not score them")
+    scorer = MAKERS[name]()
+    assert scorer.name == name
+    check(scorer)
+
+
+@pytest.mark.parametrize("name", ANY_WIDTH)
+def test_constants_alone(name: str) -> None:
+    suite.check_only_constants(MAKERS[name]())
+
+
+@pytest.mark.parametrize(("n", "channels"), [(128, 1), (512, 3), (300, 1), (137, 200)])
+@pytest.mark.parametrize("name", ANY_WIDTH)
+def test_shapes(name: str, n: int, channels: int) -> None:
+    suite.check_shapes(MAKERS[name](), suite.history(n, channels))
+
+
+@pytest.mark.parametrize("name", ANY_WIDTH)
+def test_refusals(name: str) -> None:
+    scorer = MAKERS[name]()
+    with pytest.raises(DataError, match="expected at least 128 rows"):
+        scorer.fit(suite.history(100))
+    with pytest.raises(DataError, match="found none"):
+        scorer.fit(np.full((200, 2), np.nan, np.float32))
+    session = scorer.open(scorer.fit(suite.history()).arrays)
+    with pytest.raises(DataError, match="expected shape"):
+        scorer.score([(session, Window(np.zeros((128, 2), np.float32), 127, 0, 0))])
+
+
+def test_options_are_checked() -> None:
+    for options in ({"delay_steps": 20}, {"delay_steps": 128}, {"context_steps": 48}, {"lengths": (16, 48)}):
+        with pytest.raises(ConfigError, match="expected"):
+            ImputationScorer(UniversalImputer.load(), **options)
+
+
+def test_other_options_meet_the_port() -> None:
+    scorer = ImputationScorer(
+        UniversalImputer.load(), hop_steps=32, delay_steps=0, context_steps=0, gratings=(1, 16), lengths=(32, 64)
+    )
+    suite.check_shapes(scorer, suite.history())
+    suite.check_lookback(scorer)
+    suite.check_batch_independence(scorer)
