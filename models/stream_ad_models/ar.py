@@ -65,7 +65,7 @@ def _fit(z: Float64) -> Float64:
             out[0, channel] = values[0]
             continue
         with _quiet():
-            order = ar_select_order(values, maxlag=_MOST_LAGS, ic="aic", old_names=False)
+            order = ar_select_order(values, maxlag=_MOST_LAGS, ic="aic")
             fitted = order.model.fit()
         lags = [] if order.ar_lags is None else list(order.ar_lags)
         params = np.asarray(fitted.params, np.float64)
