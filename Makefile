@@ -26,7 +26,7 @@ setup: $(STAMP)
 
 $(STAMP): $(LOCKS) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo "expected Python 3.11 or newer, found $$($(PYTHON) --version 2>&1 || true): name one with make PYTHON=/path/to/python3.11" >&2; \
+		echo "expected Python 3.11 or newer, found $$($(PYTHON) --version 2>&1 | head -1): name one with make PYTHON=/path/to/python3.11" >&2; \
 		exit 2; }
 	@test -x $(BIN)/python && $(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) || { \
 		echo "$(PYTHON) -m venv failed: its venv module may be a package of its own (on Debian: python3-venv)" >&2; \
