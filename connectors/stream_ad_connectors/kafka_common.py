@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -66,18 +67,41 @@ def python_options(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
+class _Quiet:
+    """Counts who wants quiet, as several threads may at once: the first sets the levels, the last sets them back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._levels: dict[str, int] = {}
+
+    def enter(self) -> None:
+        with self._lock:
+            self._depth += 1
+            if self._depth == 1:
+                self._levels = {name: logging.getLogger(name).level for name in ("kafka", "aiokafka")}
+                for name in self._levels:
+                    logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                for name, level in self._levels.items():
+                    logging.getLogger(name).setLevel(level)
+
+
+_QUIET = _Quiet()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps both client libraries from logging while a connection is tried: the error raised afterwards says it all."""
-    loggers = [logging.getLogger(name) for name in ("kafka", "aiokafka")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
+    _QUIET.enter()
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        _QUIET.leave()
 
 
 def missing_topic(topic: str, partitions: int = 1) -> ConfigError:

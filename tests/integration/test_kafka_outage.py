@@ -1,0 +1,73 @@
+"""Kafka adapters while the broker compacts, goes away and comes back: a broker of the tests' own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+from stream_ad_connectors.kafka_admin import KafkaAdmin, ensure_topics
+from stream_ad_connectors.kafka_sink import KafkaSink
+from stream_ad_connectors.kafka_state import KafkaStateStore
+
+from stream_ad.errors import UnavailableError
+from stream_ad.records import Outputs
+from stream_ad.settings import KafkaSettings
+from tests.integration.kafka_helpers import LETTER, consume, fill, read_until, running
+from tests.services.kafka import KafkaServer
+
+
+@pytest.fixture(scope="module")
+def own_broker() -> Iterator[KafkaServer]:
+    """A broker whose log cleaner hurries."""
+    with KafkaServer(properties={"log.cleaner.backoff.ms": "100", "log.segment.delete.delay.ms": "100"}) as server:
+        yield server
+
+
+async def test_state_survives_compaction(own_broker: KafkaServer, namespace: str) -> None:
+    settings = KafkaSettings(bootstrap=own_broker.address, namespace=namespace)
+    admin = KafkaAdmin(settings)
+    quick = {"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.01"}
+    admin.create_topic(settings.state_topic, 1, quick)
+    state = KafkaStateStore(settings)
+    for version in range(30):
+        await state.save("t", 0, {f"s{i}": b"%d" % version + bytes(2000) for i in range(100)})
+    expected = {f"s{i}": b"29" + bytes(2000) for i in range(100)}
+    deadline = time.monotonic() + 15
+    while len(consume(settings, settings.state_topic, 3000, wait_s=1)) == 3000:
+        assert time.monotonic() < deadline
+        assert await state.load("t", 0) == expected
+    assert await state.load("t", 0) == expected
+    await state.close()
+    admin.close()
+
+
+async def test_the_broker_goes_and_comes_back(own_broker: KafkaServer, namespace: str) -> None:
+    settings = KafkaSettings(
+        bootstrap=own_broker.address, namespace=namespace, group=namespace, request_timeout_s=1, session_timeout_s=6
+    )
+    fill(settings, namespace, range(10), partitions=1)
+    ensure_topics(settings, [namespace])
+    sink, state = KafkaSink(settings), KafkaStateStore(settings)
+    async with running(settings, namespace) as pair:
+        await read_until(lambda: sum(pair[1].next.values()) == 10, pair)
+        sink.write(Outputs(dead_letters=[LETTER]))
+        await state.save("t", 0, {"a": b"1"})
+        own_broker.stop()
+        assert await pair[0].poll(0.5) == []
+        with pytest.raises(UnavailableError):
+            await pair[1].commit()
+        with pytest.raises(UnavailableError):
+            await asyncio.to_thread(sink.write, Outputs(dead_letters=[LETTER]))
+        with pytest.raises(UnavailableError):
+            await state.save("t", 0, {"a": b"2"})
+        own_broker.start()
+        fill(settings, namespace, range(10, 20), partitions=1)
+        await read_until(lambda: sum(pair[1].next.values()) >= 20, pair)
+        await pair[1].commit()
+        sink.write(Outputs(dead_letters=[LETTER]))
+        await state.save("t", 0, {"a": b"3"})
+        assert await state.load("t", 0) == {"a": b"3"}
+    await state.close()
+    sink.close()
