@@ -1,0 +1,105 @@
+"""What is imported is declared, what is declared is imported, and what is declared is locked by name and hash alone."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = ("stream_ad", "connectors", "models")
+AROUND = ("tests", "benchmarks")
+OWN = {"stream_ad", "stream_ad_connectors", "stream_ad_models", "tests", "benchmarks"}
+LOCKS = ("requirements.lock", "requirements-nodeps.lock")
+TOOLS = {  # installed for their commands, as plugins or (scikit-learn) for the reference metrics, not imported by name
+    "editables", "hatchling", "import-linter", "mypy", "pandas-stubs", "pytest-asyncio", "pytest-timeout", "ruff",
+    "scikit-learn", "scipy-stubs", "types-psutil",
+}  # fmt: skip
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def project() -> dict[str, Any]:
+    return dict(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"])
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {normal(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}  # type: ignore[index]
+
+
+def runtime() -> set[str]:
+    return names_of(project()["dependencies"])
+
+
+def development() -> set[str]:
+    return names_of(project()["optional-dependencies"]["dev"])
+
+
+def locked(lock: str) -> set[str]:
+    return {normal(name) for name in re.findall(r"^([\w.-]+)==", (ROOT / lock).read_text(), re.MULTILINE)}
+
+
+def imported(roots: tuple[str, ...]) -> dict[str, set[str]]:
+    """Distribution -> files that import it; an import that nothing installed stands under its own name."""
+    owners = packages_distributions()
+    found: dict[str, set[str]] = {}
+    for root in roots:
+        for path in (ROOT / root).rglob("*.py"):
+            tops = set()
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    tops |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    tops.add(node.module.split(".")[0])
+            for top in tops - OWN - sys.stdlib_module_names:
+                for owner in owners.get(top, [top])[:1]:
+                    found.setdefault(normal(owner), set()).add(str(path.relative_to(ROOT)))
+    return found
+
+
+def test_the_product_imports_what_it_declares() -> None:
+    undeclared = {name: sorted(files) for name, files in imported(PRODUCT).items() if name not in runtime()}
+    assert not undeclared
+
+
+def test_the_product_declares_what_it_imports() -> None:
+    unused = runtime() - set(imported(PRODUCT))
+    assert not unused
+
+
+def test_tests_and_benchmarks_import_what_is_declared() -> None:
+    declared = runtime() | development() | locked("requirements-nodeps.lock")
+    undeclared = {name: sorted(files) for name, files in imported(AROUND).items() if name not in declared}
+    assert not undeclared
+
+
+def test_what_only_tests_import_is_no_dependency_of_the_product() -> None:
+    unused = development() - set(imported(AROUND)) - TOOLS
+    assert not unused
+
+
+@pytest.mark.parametrize("kind", ["dependencies", "dev"])
+def test_every_dependency_has_a_lower_bound(kind: str) -> None:
+    listed = project()["dependencies"] if kind == "dependencies" else project()["optional-dependencies"]["dev"]
+    assert [one for one in listed if ">=" not in one and "==" not in one] == []
+
+
+def test_all_that_is_declared_is_locked() -> None:
+    assert runtime() | development() <= locked("requirements.lock")
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_holds_names_versions_and_hashes_alone(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    lines = [line for line in text.splitlines() if not re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line)]
+    odd = [line for line in lines if not re.fullmatch(r"[a-z0-9.-]+==[\w.!+]+( ; [^\\/]+)? \\", line)]
+    assert not odd
+    assert not re.search(r"://|--index|--find-links", text)

@@ -1,0 +1,28 @@
+"""No setting without a word on it, and the page that lists them is the one the settings give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stream_ad.settings_docs import sections, settings_page
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def test_every_section_and_setting_is_described() -> None:
+    bare = [title for title, model in sections().items() if not model.__doc__]
+    bare += [
+        f"{title} {name}"
+        for title, model in sections().items()
+        for name, field in model.model_fields.items()
+        if not field.description
+    ]
+    assert not bare
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == settings_page(), "run make docs"
+
+
+def test_the_page_holds_no_secret_default() -> None:
+    assert "SecretStr" not in settings_page()
