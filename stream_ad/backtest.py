@@ -180,11 +180,8 @@ def _by_row(case: Case, table: Table, step_ns: int, outputs: Outputs) -> Scored:
 def write_scored(scored: Scored, out: Path) -> Path:
     """<out>/<dataset>/<series>.scores.parquet: timestamp or row, score, attribution.<channel>, alert_id."""
     table = scored.table
-    first: dict[str, NDArray[np.generic]]
-    if table.times_ns is None:
-        first = {"row": np.arange(len(table))}
-    else:
-        first = {"timestamp": table.times_ns // 1_000_000}
+    times = table.times_ns
+    first = {"row": np.arange(len(table))} if times is None else {"timestamp": times // 1_000_000}
     columns = {f"attribution.{c}": scored.attribution[:, i] for i, c in enumerate(table.channels)}
     frame = pd.DataFrame({**first, "score": scored.score, **columns, "alert_id": scored.alert_id})
     path = out / scored.case.dataset / f"{scored.case.series}.scores.parquet"

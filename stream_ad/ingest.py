@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from stream_ad.errors import UnavailableError
 from stream_ad.pipeline import Pipeline
@@ -18,6 +18,7 @@ __all__ = ["Ingest", "IngestLimits"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ class Ingest:
         """Ends `run` after the work in hand is durable. Call it from the loop's own thread."""
         self._stopping.set()
 
+    def close(self) -> None:
+        """Closes the sinks; after `run`."""
+        for sink in self.sinks:
+            sink.close()
+
     async def run(self) -> None:
         ended = False
         await self.source.start(self)
@@ -80,6 +86,8 @@ class Ingest:
                 await self._checkpoint(sorted(self._assigned), final=True)
         finally:
             await self.source.stop()
+            if self.states is not None:
+                await self.states.stop()
 
     async def _take(self, records: Sequence[SourceRecord]) -> None:
         now_s = self.clock.monotonic_s()
@@ -109,14 +117,13 @@ class Ingest:
             return
         commits = {}
         for topic, partition in partitions:
-            made = await self._retry(lambda t=topic, p=partition: self.pipeline.checkpoint(t, p))  # type: ignore[misc]  # 2
+            made = await self._retry(asyncio.to_thread, self.pipeline.checkpoint, topic, partition)  # 2
             if made is not None:
                 states, checkpoint = made
-                if states:
-                    await self.states.save(topic, partition, states)  # 3
+                await self._retry(self.states.save, topic, partition, states)  # 3
                 commits[topic, partition] = checkpoint
         if commits:
-            await self.source.commit(commits)  # 4
+            await self._retry(self.source.commit, commits)  # 4
 
     async def _deliver(self) -> None:
         outputs, self._pending = self._pending, Outputs()
@@ -124,16 +131,16 @@ class Ingest:
         if not outputs:
             return
         for sink in self.sinks:
-            await self._retry(lambda s=sink: s.write(outputs))  # type: ignore[misc]
+            await self._retry(asyncio.to_thread, sink.write, outputs)
         if self.on_outputs is not None:
             self.on_outputs(outputs)
 
-    async def _retry(self, action: Callable[[], T]) -> T:
-        """Runs `action` in a thread until what it needs is back: nothing is read meanwhile, nothing is dropped."""
+    async def _retry(self, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Awaits `action` until what it needs is back: nothing is read meanwhile, nothing is dropped."""
         wait_s = self.limits.retry_s
         while True:
             try:
-                return await asyncio.to_thread(action)
+                return await action(*args, **kwargs)
             except UnavailableError as error:
                 pause_s = max(wait_s, error.retry_after_s or 0.0)
                 log.warning("%s; reading is paused, trying again in %.1f s", error, pause_s)
@@ -150,8 +157,8 @@ class Ingest:
         self._assigned.add((topic, partition))
         if self.states is None:
             return self.pipeline.assign(topic, partition, {}, None)
-        states = await self.states.load(topic, partition)
-        committed = await self.source.committed(topic, partition)
+        states = await self._retry(self.states.load, topic, partition)
+        committed = await self._retry(self.source.committed, topic, partition)
         offset = self.pipeline.assign(topic, partition, states, committed)
         log.info("partition %s-%d: %d series known, reading from %s", topic, partition, len(states), offset)
         return offset

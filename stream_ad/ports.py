@@ -217,6 +217,10 @@ class StateStore(Protocol):
         """Durable when it returns."""
         ...
 
+    async def stop(self) -> None:
+        """Gives back what it holds; the last call."""
+        ...
+
 
 class Sink(Protocol):
     """Takes what the pipeline puts out; writing the same thing twice leaves one copy.

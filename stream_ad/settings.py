@@ -141,6 +141,7 @@ class DetectorSettings(_Section):
     """How observations become scores."""
 
     scorer: str = Field("universal", description="universal, group or ar")
+    group: str = Field("default", pattern=r"^[A-Za-z0-9._-]+$", description="group model of the scorer `group`")
     false_alarms: Rate = Field("1 per week", description="false alarms to put up with, per series")
     allowed_lateness_steps: int = Field(1, ge=0, description="slots a series moves on before a slot closes")
     revise_steps: int = Field(256, ge=0, description="closed slots that late data may still change")

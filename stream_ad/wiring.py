@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from stream_ad.errors import ConfigError
-from stream_ad.ports import AlertReader, ProfileStore, Scorer, ScoreReader, Sink, Source, StateStore, StatusReader
+from stream_ad.ports import (
+    AlertReader,
+    Clock,
+    ProfileStore,
+    Scorer,
+    ScoreReader,
+    Sink,
+    Source,
+    StateStore,
+    StatusReader,
+)
 from stream_ad.settings import Settings, Subscription, duration_ns
 
 __all__ = [
@@ -14,10 +25,13 @@ __all__ = [
     "Store",
     "build_scorer",
     "embedded",
+    "group_path",
+    "open_clock",
     "open_profiles",
     "open_sinks",
     "open_source",
     "open_store",
+    "prepare",
     "with_machine_topic",
 ]
 
@@ -33,17 +47,24 @@ def _universal(settings: Settings) -> Scorer:
 
 
 def _group(settings: Settings) -> Scorer:
+    from stream_ad_models.group import GroupImputer
     from stream_ad_models.scorers import ImputationScorer
 
-    from stream_ad.groups import load_group
-
-    return ImputationScorer(load_group(settings.models.url), name="group")
+    path = group_path(settings)
+    if not path.exists():
+        raise ConfigError(f"group model {path} does not exist", mend="train it: stream-ad train FILE... --group NAME")
+    return ImputationScorer(GroupImputer.load(path))
 
 
 def _ar(settings: Settings) -> Scorer:
     from stream_ad_models.ar import ArScorer
 
     return ArScorer()
+
+
+def group_path(settings: Settings) -> Path:
+    """Where `stream-ad train` puts the weights of detector.group: beside the profiles, on this machine."""
+    return Path(settings.models.url) / "groups" / f"{settings.detector.group}.safetensors"
 
 
 SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {"universal": _universal, "group": _group, "ar": _ar}
@@ -86,7 +107,7 @@ def open_store(settings: Settings) -> Store:
     if settings.influxdb.url is not None:
         from stream_ad_connectors.influx import InfluxStore
 
-        influx = InfluxStore(settings.influxdb, settings.influx_token())
+        influx = InfluxStore(settings)
         return Store(influx, influx, influx, influx)
     from stream_ad_connectors.sqlite import SqliteStore
 
@@ -103,6 +124,33 @@ def open_sinks(settings: Settings, store: Store) -> list[Sink]:
     return [store.sink, KafkaSink(settings.kafka)]
 
 
+def open_clock() -> Clock:
+    from stream_ad_connectors.clock import SystemClock
+
+    return SystemClock()
+
+
+def prepare(settings: Settings) -> None:
+    """Finds out early what is missing outside, and makes the topics that the product owns."""
+    if settings.influxdb.url is not None:
+        from stream_ad_connectors.influx import InfluxStore
+
+        store = InfluxStore(settings)
+        store.check()
+        store.close()
+    if not embedded(settings):
+        from stream_ad_connectors.kafka_admin import ensure_topics
+
+        ensure_topics(settings.kafka, _topics(settings))
+
+
+def _topics(settings: Settings) -> list[str]:
+    topics = [subscription.topic for subscription in settings.subscription]
+    if not topics:
+        raise ConfigError("kafka.bootstrap is set but there is no [[subscription]]", mend="add one with its topic")
+    return topics
+
+
 def open_source(settings: Settings) -> tuple[Source, StateStore | None]:
     """What is read, and where the small state is kept (None: what was read cannot be read again)."""
     if embedded(settings):
@@ -113,10 +161,7 @@ def open_source(settings: Settings) -> tuple[Source, StateStore | None]:
     from stream_ad_connectors.kafka_source import KafkaSource
     from stream_ad_connectors.kafka_state import KafkaStateStore
 
-    topics = [subscription.topic for subscription in settings.subscription]
-    if not topics:
-        raise ConfigError("kafka.bootstrap is set but there is no [[subscription]]", mend="add one with its topic")
-    return KafkaSource(settings.kafka, topics), KafkaStateStore(settings.kafka)
+    return KafkaSource(settings.kafka, _topics(settings)), KafkaStateStore(settings.kafka)
 
 
 def with_machine_topic(settings: Settings) -> Settings:

@@ -18,6 +18,7 @@ from stream_ad_connectors.influx_lines import MARK, untag
 
 __all__ = ["InfluxReader"]
 
+PAGE_SLOTS = 2000
 _DETAIL = ("value", "expected", "lower", "upper", "attribution")
 _RANGE = "from(bucket: bucket) |> range(start: time(v: from_ns), stop: time(v: to_ns))"
 _ALWAYS = "from(bucket: bucket) |> range(start: 1677-09-22T00:00:00Z, stop: 2262-04-11T00:00:00Z)"
@@ -68,8 +69,12 @@ class InfluxReader:
         slots = self._connection.query(_SLOTS, params, _SLOT_COLUMNS).sort_by("_time")
         if not len(slots):
             return []
-        detail = self._connection.query(_CHANNELS, params, _CHANNEL_COLUMNS)
-        channels, arrays, there = _detail(detail, _times_ns(slots))
+        times = _times_ns(slots)
+        detail = pa.concat_tables(
+            self._connection.query(_CHANNELS, {**params, "from_ns": first, "to_ns": last + 1}, _CHANNEL_COLUMNS)
+            for first, last in _pages(times)
+        )
+        channels, arrays, there = _detail(detail, times)
         return list(_batches(series, slots, channels, arrays, there))
 
     def score_counts(self) -> dict[str, int]:
@@ -95,6 +100,12 @@ class InfluxReader:
 
 def _tag(name: str) -> str:
     return name + MARK if not name or name[-1] in ("\\", MARK) else name
+
+
+def _pages(times: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """First and last time of each page: a query stays short of its time-out however long the range."""
+    for start in range(0, len(times), PAGE_SLOTS):
+        yield int(times[start]), int(times[min(start + PAGE_SLOTS, len(times)) - 1])
 
 
 def _times_ns(table: Any) -> NDArray[np.int64]:

@@ -76,7 +76,7 @@ class KafkaStateStore:
                 await self._drop()
                 raise kafka_error(error, self._settings, f"saving the state of {topic}/{partition}") from error
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         await self._drop()
         await asyncio.to_thread(self._admin.close)
 

@@ -128,6 +128,9 @@ class SqliteStore:
             for topic, partition, offset, reason, detail, time_ns, key, value in reversed(rows)
         ]
 
+    async def stop(self) -> None:
+        """ports.StateStore: the file stays open for the other ports until `close`."""
+
     async def load(self, topic: str, partition: int) -> dict[str, bytes]:
         query = "SELECT series, body FROM state WHERE topic = ? AND partition = ?"
         return dict(await asyncio.to_thread(self._read, query, [topic, partition]))

@@ -104,5 +104,5 @@ async def test_kafka_state_store(check: Callable[..., object], kafka: str, names
     settings = KafkaSettings(bootstrap=kafka, namespace=namespace, state_partitions=2)
     ensure_topics(settings, [])
     await check(  # type: ignore[misc]
-        StateStoreUnderTest(lambda: KafkaStateStore(settings), lambda store: store.close())  # type: ignore[attr-defined]
+        StateStoreUnderTest(lambda: KafkaStateStore(settings), lambda store: store.stop())  # type: ignore[attr-defined]
     )

@@ -122,7 +122,7 @@ async def test_a_missing_topic_is_named(settings: KafkaSettings) -> None:
     for work in (state.load("t", 0), state.save("t", 0, {"a": b""})):
         with pytest.raises(ConfigError, match=settings.state_topic):
             await work
-    await state.close()
+    await state.stop()
     sink, publisher = KafkaSink(settings), KafkaPublisher(settings)
     with pytest.raises(ConfigError, match=settings.dlq_topic):
         sink.write(Outputs(dead_letters=[LETTER]))
@@ -146,7 +146,7 @@ async def test_no_broker_is_told_in_time_and_quietly(caplog: pytest.LogCaptureFi
     assert time.monotonic() - begun < 4 * DOWN.request_timeout_s + 2
     assert not caplog.records
     await source.stop()
-    await state.close()
+    await state.stop()
     sink.close()
 
 

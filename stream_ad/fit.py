@@ -1,0 +1,55 @@
+"""Profiles from files: what `stream-ad fit` and `Detector.fit` do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from stream_ad_connectors.files import Table, read_table
+
+from stream_ad.errors import DataError
+from stream_ad.ports import Profile, ProfileStore, Scorer
+from stream_ad.profiles import fit_profile, history_on_grid
+from stream_ad.settings import Settings, duration_ns
+
+__all__ = ["fit_files", "fit_table"]
+
+
+def fit_table(table: Table, settings: Settings, scorer: Scorer, step: str | None = None) -> Profile:
+    """The profile of one table. step: of data without times, and of data with times instead of the inferred one."""
+    declared = step or next((s.step for s in settings.subscription if s.step), None)
+    step_ns = None if declared is None or (table.times_ns is not None and step is None) else duration_ns(declared)
+    history, step_ns = history_on_grid(table.times_ns, table.values, step_ns, scorer.lookback_steps)
+    return fit_profile(
+        scorer,
+        table.series,
+        table.channels,
+        history,
+        step_ns=step_ns,
+        origin="fit",
+        capacity=max(len(history), settings.detector.memory_steps),
+        history_end_ns=None if table.times_ns is None else int(table.times_ns.max()),
+    )
+
+
+def fit_files(
+    paths: Iterable[Path],
+    settings: Settings,
+    scorer: Scorer,
+    store: ProfileStore,
+    *,
+    series: str | None = None,
+    step: str | None = None,
+    rows: int | None = None,
+) -> Iterable[Profile]:
+    """Fits, saves and promotes one profile a file; yields each as it is done. rows: only the first so many."""
+    for path in paths:
+        table = read_table(path, series=series)
+        if rows is not None:
+            times = None if table.times_ns is None else table.times_ns[:rows]
+            table = Table(table.series, table.channels, times, table.values[:rows], None)
+        if not len(table):
+            raise DataError(f"{path}: expected rows, found none")
+        profile = fit_table(table, settings, scorer, step)
+        store.save(profile, promote=True)
+        yield profile

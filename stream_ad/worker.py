@@ -1,0 +1,146 @@
+"""The worker: a faust app whose ingest service reads in batches, and whose agents do what is record by record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import faust
+from mode import Service
+
+from stream_ad.errors import StreamAdError
+from stream_ad.ingest import Ingest
+from stream_ad.pipeline import Pipeline
+from stream_ad.settings import Settings
+from stream_ad.wiring import (
+    build_scorer,
+    embedded,
+    open_clock,
+    open_profiles,
+    open_sinks,
+    open_source,
+    open_store,
+    prepare,
+    with_machine_topic,
+)
+
+__all__ = ["run_worker"]
+
+log = logging.getLogger(__name__)
+
+
+def run_worker(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT; what is in hand is durable when it returns.
+
+    Raises the StreamAdError that ended it: a missing broker, store or topic is found before anything is read.
+    """
+    if embedded(settings):
+        settings = with_machine_topic(settings)
+    prepare(settings)
+    ingest = _build_ingest(settings)
+    if embedded(settings):
+        asyncio.run(_run_alone(ingest))
+    else:
+        _run_in_faust(settings, ingest)
+
+
+def _build_ingest(settings: Settings) -> Callable[[], Ingest]:
+    """A function that makes the Ingest inside the event loop that will run it; the slow parts are made here."""
+    pipeline = Pipeline(settings, build_scorer(settings), open_profiles(settings))
+    store = open_store(settings)
+
+    def build() -> Ingest:
+        source, states = open_source(settings)
+        return Ingest(source, pipeline, open_sinks(settings, store), states, open_clock())
+
+    return build
+
+
+async def _run_alone(build: Callable[[], Ingest]) -> None:
+    ingest = build()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ingest.stop)
+    try:
+        await ingest.run()
+    finally:
+        ingest.close()
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """How the ingest ended; faust itself only knows that something crashed."""
+
+    error: BaseException | None = None
+
+
+def _run_in_faust(settings: Settings, build: Callable[[], Ingest]) -> None:
+    outcome = _Outcome()
+    with tempfile.TemporaryDirectory(prefix="stream-ad-") as directory:
+        app = _app(settings, directory)
+        app.service(_ingest_service(build, outcome))
+        worker = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True)
+        try:
+            worker.execute_from_commandline()
+        except SystemExit as exit_:
+            if outcome.error is None and exit_.code:
+                raise StreamAdError("the worker's event loop ended unexpectedly", mend="see the log above") from None
+    if outcome.error is not None:
+        raise outcome.error
+
+
+def _app(settings: Settings, directory: str) -> faust.App:
+    kafka = settings.kafka
+    servers = ";".join(f"kafka://{server.strip()}" for server in (kafka.bootstrap or "").split(","))
+    app = faust.App(
+        f"{kafka.group}.agents",
+        broker=servers,
+        datadir=directory,
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        worker_redirect_stdouts=False,
+        broker_session_timeout=kafka.session_timeout_s,
+        broker_request_timeout=max(kafka.request_timeout_s, kafka.session_timeout_s) + 5,
+        broker_commit_interval=2.0,
+    )
+    alerts = app.topic(kafka.alerts_topic, key_serializer="raw", value_serializer="raw")
+
+    @app.agent(alerts, name="stream_ad.notify")
+    async def notify(stream: faust.StreamT[bytes]) -> None:
+        """One line an alert; routes to other notifiers hang here."""
+        async for payload in stream:
+            log.info("alert %s", payload.decode("utf-8", "replace"))
+
+    return app
+
+
+def _ingest_service(build: Callable[[], Ingest], outcome: _Outcome) -> type[Service]:
+    class IngestService(Service):
+        """Runs the ingest beside the agents; when it ends, the app ends."""
+
+        abstract = False
+        ingest: Ingest | None = None
+        running: asyncio.Task[None] | None = None
+
+        async def on_start(self) -> None:
+            self.ingest = build()
+            self.running = asyncio.create_task(self.ingest.run())
+            self.running.add_done_callback(self._ended)
+
+        def _ended(self, running: asyncio.Task[None]) -> None:
+            if not running.cancelled() and running.exception() is not None:
+                outcome.error = running.exception()
+                signal.raise_signal(signal.SIGTERM)  # faust stops every service in order
+
+        async def on_stop(self) -> None:
+            if self.ingest is not None and self.running is not None:
+                self.ingest.stop()
+                await asyncio.wait({self.running})
+                await asyncio.to_thread(self.ingest.close)
+
+    return IngestService
