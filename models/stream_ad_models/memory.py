@@ -27,8 +27,10 @@ FOLDS = 4
 NEUTRAL = float(np.log(0.5))  # log ratio where nothing can be said: no reading, or a stream that just began
 _CLIP = 100.0
 _FLOOR = 0.1  # smallest spread of a feature, in the units of the rows
-_SMALLEST_EDGE = 1e-3  # a history that only repeats itself has no largest distance
-_RATIO_FLOOR = 1e-3
+_SMALLEST_EDGE = 0.2  # a history that only repeats itself has no largest distance
+_RATIO_FLOOR = (
+    0.1  # how much nearer than the edge a window is says little (at .001: .757 | .624 instead of .760 | .634)
+)
 _HISTORY_LENGTHS = 4  # a length needs this many times its steps of history
 _CHUNK = 2048
 

@@ -1,0 +1,73 @@
+"""The window memory the obvious way: loops over windows, channels and stored windows. Slow; for tests only."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+
+FLOOR, CLIP, SMALLEST_EDGE, RATIO_FLOOR = 0.1, 100.0, 0.2, 0.1
+
+
+def features(rows: NDArray[np.float32], end: int, length: int) -> Float64:
+    """[channel, 5] of the `length` rows up to row `end`; NaN for a channel read in less than half of them."""
+    window = rows[max(end + 1 - length, 0) : end + 1].astype(np.float64)
+    out = np.full((rows.shape[1], 5), np.nan)
+    for channel in range(rows.shape[1]):
+        values = window[~np.isnan(window[:, channel]), channel]
+        if len(values) >= length / 2:
+            high, low = values.max(), values.min()
+            out[channel] = [values.std(), high - low, high, low, values.mean()]
+    return out
+
+
+class NaiveMemory:
+    """One length, every full window that ends on a multiple of `hop` stored."""
+
+    def __init__(self, history: NDArray[np.float32], length: int, hop: int) -> None:
+        self.length, self.hop = length, hop
+        self.blocks = len(history) // hop
+        table = np.stack([features(history, (b + 1) * hop - 1, length) for b in range(self.blocks)])
+        first = length // hop - 1
+        self.centre = np.nanmean(table[first:], axis=0)
+        self.scale = np.maximum(np.nanstd(table[first:], axis=0), FLOOR)
+        self.table = self._standardise(table)
+        full = [b for b in range(first, self.blocks) if not np.isnan(table[b]).all()]
+        self.stored = {b: np.nan_to_num(self.table[b]) for b in full}
+        held = {b: self._distance(self.table[b], self._fold(b)) for b in full}
+        self.edge = max(*held.values(), SMALLEST_EDGE)
+
+    def _standardise(self, table: Float64) -> Float64:
+        return np.asarray(np.clip((table - self.centre) / self.scale, -CLIP, CLIP))
+
+    def _fold(self, block: int) -> int:
+        return block * 4 // self.blocks
+
+    def _distance(self, query: Float64, without_fold: int | None) -> float:
+        seen = ~np.isnan(query)
+        if not seen.any():
+            return math.nan
+        distances = sorted(
+            math.sqrt(((query - stored)[seen] ** 2).sum() * query.size / seen.sum())
+            for block, stored in self.stored.items()
+            if without_fold is None or self._fold(block) != without_fold
+        )
+        return float(np.mean(distances[:3]))
+
+    def held_out(self) -> Float64:
+        """Log ratio of every block of the history."""
+        return np.array([self._log(self._distance(self.table[b], self._fold(b))) for b in range(self.blocks)])
+
+    def read(self, rows: NDArray[np.float32]) -> Float64:
+        """Log ratio of every block of other rows."""
+        found = []
+        for block in range(len(rows) // self.hop):
+            query = self._standardise(features(rows, (block + 1) * self.hop - 1, self.length))
+            found.append(self._log(self._distance(query, None)))
+        return np.array(found)
+
+    def _log(self, distance: float) -> float:
+        return math.log(0.5) if math.isnan(distance) else math.log(distance / self.edge + RATIO_FLOOR)
