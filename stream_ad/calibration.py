@@ -4,7 +4,9 @@ Peaks over threshold (Coles, An Introduction to Statistical Modeling of Extreme 
 Siffer et al., Anomaly Detection in Streams with Extreme Value Theory, KDD 2017, "SPOT"). An alarm is an episode, so the
 excesses are declustered by runs and one peak per cluster counts. Within the data the threshold is the level that the
 asked number of clusters exceeds; beyond the data it is the tail of a generalised Pareto law fitted to the peaks by
-L-moments (Hosking & Wallis, Technometrics 1987), its shape held between exponential and heavy.
+L-moments (Hosking & Wallis, Technometrics 1987), its shape held between exponential and heavy. The law may lead a
+little beyond the highest held-out score and no further: real anomalies lie there too, and a rate of one in a million
+cannot be read from a thousand slots.
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ _MAX_SHAPE = 0.6  # of the GPD: at 1 the mean is infinite
 _PRIOR_SD = 0.25  # of the shape around 0: few peaks say little of it
 _SHAPE_VARIANCE = 4 / 3  # times 1 / peaks: asymptotic variance of the estimate at shape 0
 _SURPRISE = 0.05  # the threshold leaves no more held-out clusters above it than this chance allows
-_MAX_OVER = 4.0  # held-out maximum over threshold, and threshold over held-out maximum, at most
-_MIDDLE_SCORE = 0.5  # the median of normal scores lies at most here,
-_HIGH_SCORE = 0.8  # and their 90 % quantile here (the default level at which an alert ends)
+_MAX_OVER = 4.0  # held-out maximum over threshold, at most
+_MAX_BEYOND = 1.1  # threshold over held-out maximum, at most: a rate far rarer than the history is long is a guess
+_HIGH_SCORE = 0.8  # the 90 % quantile of normal scores lies at most here (the default level at which an alert ends)
 _TINY = 1e-9  # false alarms among the held-out slots: rarer than this is as rare as this
 _FLOOR = 0.1  # raw; only where every held-out score is 0, in units of a log-excess
 
@@ -53,9 +55,9 @@ class Calibration:
         _check(raw, step_s, false_alarms_per_s)
         wanted = max(min(false_alarms_per_s * step_s, 1.0) * len(raw), _TINY)  # clusters to expect in this part
         level, peaks, how = _tail_level(raw, wanted)
-        peak, middle, high = float(raw.max()), float(np.median(raw)), float(np.quantile(raw, 0.9))
-        low = max(peak / _MAX_OVER, middle / _MIDDLE_SCORE, high / _HIGH_SCORE, _surprising_peak(peaks, wanted))
-        threshold = max(min(level, _MAX_OVER * peak), low)
+        peak, high = float(raw.max()), float(np.quantile(raw, 0.9))
+        low = max(peak / _MAX_OVER, high / _HIGH_SCORE, _surprising_peak(peaks, wanted))
+        threshold = max(min(level, _MAX_BEYOND * peak), low)
         if threshold != level:
             how += f", held to {threshold:.4g} by the held-out scores themselves"
         if threshold <= 0.0:

@@ -73,8 +73,8 @@ def test_a_smaller_rate_never_lowers_a_threshold_that_is_positive_and_near_the_d
     assert np.isfinite(thresholds[0])
     scores = fitted[0].score(raw)
     assert fitted[-1].score(raw).max() <= 4 + 1e-9
-    assert np.median(scores) <= 0.5 + 1e-9
-    assert scores.max() == 0 or scores.max() >= 0.2
+    assert np.quantile(scores, 0.9) <= 0.8 + 1e-9
+    assert scores.max() == 0 or scores.max() >= min(1 / 1.1, 0.8) - 1e-9
 
 
 @settings(deadline=None, max_examples=100)
@@ -91,7 +91,7 @@ def test_clusters_and_levels_against_the_obvious_way(raw: Raw, level: float, wan
 @pytest.mark.parametrize("slots", [20, 3_000])
 def test_all_alike(value: float, slots: int) -> None:
     fitted = Calibration.fit(np.full(slots, value), 60.0, 1 / 604_800)
-    assert fitted.threshold == pytest.approx(2 * value if value else 0.1)
+    assert fitted.threshold == pytest.approx(1.25 * value if value else 0.1)
     assert fitted.detail
 
 
