@@ -1,0 +1,76 @@
+"""`alerts`: episodes over the threshold, past ones and those to come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stream_ad.cli.common import Json, emit_json, emit_table, settings_of, utc
+
+if TYPE_CHECKING:
+    from stream_ad.records import Alert
+
+__all__ = ["command"]
+
+_TOP_CHANNELS = 3
+
+
+def command(
+    context: typer.Context,
+    series: Annotated[str | None, typer.Option(help="Only this series.")] = None,
+    start: Annotated[str | None, typer.Option(help="Only episodes that began since: -1h, ISO-8601.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes; one line an event.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print alerts. With --follow alone only new ones; with --start the past ones first."""
+    settings = settings_of(context)
+    from stream_ad.client import Client
+
+    with Client(settings) as client:
+        if follow:
+            for alert in client.alerts(series, start, follow=True):
+                if as_json:
+                    emit_json(_document(alert), lines=True)
+                else:
+                    print(_line(alert), flush=True)
+            return
+        alerts = list(client.alerts(series, start))
+    if as_json:
+        emit_json([_document(alert) for alert in alerts])
+    elif not alerts:
+        print("no alerts")
+    else:
+        emit_table(
+            ("start", "series", "state", "severity", "peak", "last slot", "driven by", "id"), map(_cells, alerts)
+        )
+
+
+def _document(alert: Alert) -> object:
+    """The JSON that travels on the topic."""
+    import msgspec
+    from stream_ad_connectors.alert_json import alert_to_json
+
+    return msgspec.Raw(alert_to_json(alert))
+
+
+def _drivers(alert: Alert) -> str:
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4g}"
+
+    top = sorted(alert.channels, key=lambda channel: -channel.attribution)[:_TOP_CHANNELS]
+    return ", ".join(f"{c.channel} {c.attribution:.0%} ({number(c.actual)} for {number(c.expected)})" for c in top)
+
+
+def _cells(alert: Alert) -> list[object]:
+    end, peak = utc(alert.end_ns), f"{alert.peak_score:.2f}"
+    return [
+        utc(alert.start_ns), alert.series, alert.state.value, alert.severity, peak, end, _drivers(alert), alert.id
+    ]  # fmt: skip
+
+
+def _line(alert: Alert) -> str:
+    return (
+        f"{utc(alert.updated_ns)} {alert.state.value} {alert.series} {alert.severity} "
+        f"peak {alert.peak_score:.2f} since {utc(alert.start_ns)} {_drivers(alert)} {alert.id}"
+    )

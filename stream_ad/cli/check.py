@@ -1,0 +1,26 @@
+"""`check`: a dry run that says of each thing whether it is right, and the mend where it is not."""
+
+from __future__ import annotations
+
+import typer
+
+from stream_ad.cli.common import Json, emit_json, options_of
+
+__all__ = ["command"]
+
+
+def command(context: typer.Context, as_json: Json = False) -> None:
+    """Try config, broker, topics, records, store and models without changing anything."""
+    from stream_ad.cli.checkup import checkup
+
+    findings = []
+    for finding in checkup(options_of(context).config):
+        findings.append(finding)
+        if not as_json:
+            mend = f" — {finding.mend}" if finding.mend else ""
+            print(f"{'ok     ' if finding.ok else 'WRONG  '}{finding.name}: {finding.text}{mend}", flush=True)
+    if as_json:
+        emit_json(findings)
+    code = max((finding.exit_code for finding in findings), default=0)
+    if code:
+        raise typer.Exit(code)

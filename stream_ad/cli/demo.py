@@ -1,0 +1,25 @@
+"""`demo`: a simulated plant with labelled faults and this machine's own metrics, scored live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream_ad.cli.common import options_of, settings_of
+
+__all__ = ["command"]
+
+
+def command(
+    context: typer.Context,
+    seconds: Annotated[float, typer.Option(min=1, help="How long to run.")] = 75,
+    out: Annotated[Path, typer.Option(help="Where the report and the pictures go.")] = Path("demo_out"),
+    seed: Annotated[int, typer.Option(help="Seed of the plant and its faults.")] = 7,
+) -> None:
+    """Fit, score and alert on a simulated plant, without a broker or a store; ends with a report and pictures."""
+    settings = settings_of(context) if options_of(context).config else None
+    from stream_ad.demo import run_demo
+
+    run_demo(seconds=seconds, out=out, seed=seed, settings=settings)

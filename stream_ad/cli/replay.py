@@ -1,0 +1,138 @@
+"""`replay`: files into Kafka."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from stream_ad.cli.common import Json, emit_json, say, settings_of
+from stream_ad.errors import ConfigError, StreamAdError
+
+if TYPE_CHECKING:
+    from stream_ad_connectors.kafka_publisher import KafkaPublisher
+
+    from stream_ad.settings import Settings, Subscription
+
+__all__ = ["command"]
+
+
+def command(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="Parquet or CSV files, one series each.", metavar="FILE...")],
+    topic: Annotated[str, typer.Option(help="Where the rows go; the key is the series.")],
+    speed: Annotated[str, typer.Option(help="Times real time, such as 1 or 10; max = at once.")] = "max",
+    start: Annotated[
+        str | None, typer.Option(help="Time of the first row of files without timestamps: ISO-8601 or -1h.")
+    ] = None,
+    step: Annotated[str | None, typer.Option(help="Time between rows of files without timestamps.")] = None,
+    series: Annotated[str | None, typer.Option(help="The series' name; the file's name when absent.")] = None,
+    create: Annotated[bool, typer.Option("--create", help="Make the topic when it is missing.")] = False,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of a topic that --create makes.")] = 1,
+    time_unit: Annotated[str, typer.Option(help="Unit of numeric times in the files: s, ms, us or ns.")] = "ms",
+    as_json: Json = False,
+) -> None:
+    """Send the rows of files to a topic, in event-time order. Without --start the last row is now when it is sent."""
+    settings = settings_of(context)
+    from stream_ad_connectors.files import read_table
+    from stream_ad_connectors.kafka_publisher import KafkaPublisher
+
+    from stream_ad.moments import moment_ns
+    from stream_ad.replay import Encoder, plan_replay, replay, subscription_for
+    from stream_ad.wiring import open_clock
+
+    clock, subscription, unit = open_clock(), subscription_for(settings, topic), _unit(time_unit)
+    encoder = Encoder(subscription)
+    plan = plan_replay(
+        [read_table(path, series=series, time_unit=unit) for path in files],
+        now_ns=clock.now_ns(),
+        speed=_speed(speed),
+        start_ns=None if start is None else moment_ns(start, name="--start", now_ns=clock.now_ns()),
+        step_ns=_step_ns(step, subscription),
+        max_ahead=settings.detector.max_ahead,
+        quantum_ns=encoder.quantum_ns,
+    )
+    _have_topic(settings, topic, partitions if create else None)
+    publisher = KafkaPublisher(settings.kafka)
+    with _closing(publisher), _bar(plan.rows, topic) as progress:
+        begun = clock.monotonic_s()
+        sent = replay(plan, topic, publisher, encoder, clock, progress=progress)
+    seconds = round(clock.monotonic_s() - begun, 2)
+    names = sorted({table.series for table in plan.tables})
+    if as_json:
+        emit_json({"topic": topic, "series": names, "sent": sent, "seconds": seconds})
+    else:
+        print(f"sent {sent} rows of {len(names)} series to {topic} in {seconds} s")
+
+
+@contextmanager
+def _closing(publisher: KafkaPublisher) -> Iterator[None]:
+    """Closes it; after an error without hiding that error behind another one."""
+    try:
+        yield
+    except BaseException:
+        with suppress(StreamAdError):
+            publisher.close()
+        raise
+    publisher.close()
+
+
+def _unit(text: str) -> Literal["s", "ms", "us", "ns"]:
+    for unit in ("s", "ms", "us", "ns"):
+        if text == unit:
+            return unit
+    raise ConfigError(f"--time-unit: expected s, ms, us or ns, found {text!r}")
+
+
+def _speed(text: str) -> float:
+    if text == "max":
+        return math.inf
+    try:
+        speed = float(text.removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not speed > 0:
+        raise ConfigError(f"--speed: expected max or a number over 0, such as 10, found {text!r}")
+    return speed
+
+
+def _step_ns(step: str | None, subscription: Subscription | None) -> int | None:
+    from stream_ad.settings import duration_ns
+
+    try:
+        declared = step or (subscription.step if subscription else None)
+        return duration_ns(declared) if declared else None
+    except ValueError as error:
+        raise ConfigError(f"--step: {error}") from None
+
+
+def _have_topic(settings: Settings, topic: str, partitions: int | None) -> None:
+    """ConfigError when the topic is missing and `partitions` does not say how to make it."""
+    from stream_ad_connectors.kafka_admin import KafkaAdmin
+
+    admin = KafkaAdmin(settings.kafka)
+    try:
+        if topic in admin.topics():
+            return
+        if partitions is None:
+            raise ConfigError(f"topic {topic!r} does not exist on the broker", mend="--create makes it")
+        if admin.create_topic(topic, partitions):
+            say(f"created topic {topic} with {partitions} partition(s)")
+    finally:
+        admin.close()
+
+
+@contextmanager
+def _bar(total: int, topic: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal's stderr; elsewhere silence."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(topic, total=total)
+        yield lambda sent: bar.update(task, completed=sent)

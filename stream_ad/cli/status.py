@@ -1,0 +1,86 @@
+"""`status`: how far each series is, and how far the workers are behind."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from stream_ad.cli.common import Json, emit_json, emit_table, settings_of, utc
+from stream_ad.errors import StreamAdError
+
+if TYPE_CHECKING:
+    from stream_ad.records import SeriesStatus
+    from stream_ad.settings import Settings
+
+__all__ = ["command"]
+
+
+def command(context: typer.Context, as_json: Json = False) -> None:
+    """Print the state of every series: what it waits for, how full its memory is, first and last score, open alerts."""
+    settings = settings_of(context)
+    from stream_ad.wiring import embedded, open_store
+
+    store = open_store(settings)
+    try:
+        statuses, counts = store.statuses.statuses(), store.scores.score_counts()
+    finally:
+        store.sink.close()
+    lag: list[dict[str, Any]] | None = None
+    problem: StreamAdError | None = None
+    if not embedded(settings):
+        try:
+            lag = _lag(settings)
+        except StreamAdError as error:  # what the store says is worth showing all the same
+            problem = error
+    if as_json:
+        emit_json({"series": [_document(s, counts) for s in statuses], "lag": lag})
+    else:
+        _show(statuses, counts, lag)
+    if problem is not None:
+        raise problem
+
+
+def _lag(settings: Settings) -> list[dict[str, Any]]:
+    from stream_ad_connectors.kafka_admin import KafkaAdmin
+
+    admin = KafkaAdmin(settings.kafka)
+    try:
+        found = admin.lag([subscription.topic for subscription in settings.subscription])
+    finally:
+        admin.close()
+    return [{**asdict(one), "lag": one.lag} for one in found]
+
+
+def _document(status: SeriesStatus, counts: dict[str, int]) -> dict[str, Any]:
+    return {
+        **{name: getattr(status, name) for name in status.__dataclass_fields__},
+        "first_score": None if status.first_score_ns is None else utc(status.first_score_ns),
+        "last_score": None if status.last_score_ns is None else utc(status.last_score_ns),
+        "scores": counts.get(status.series, 0),
+    }
+
+
+def _show(statuses: list[SeriesStatus], counts: dict[str, int], lag: list[dict[str, Any]] | None) -> None:
+    if statuses:
+        columns = ("series", "state", "memory", "scores", "first score", "last score", "open alerts", "detail")
+        emit_table(columns, [_cells(status, counts) for status in statuses])
+    else:
+        print("no series yet: a worker says here how far each one is, a few seconds after its first readings")
+    if lag is not None:
+        names = ("topic", "partition", "committed", "end", "lag")
+        emit_table(names, [["-" if one[name] is None else one[name] for name in names] for one in lag])
+
+
+def _cells(status: SeriesStatus, counts: dict[str, int]) -> list[object]:
+    return [
+        status.series,
+        status.state,
+        f"{status.memory_slots}/{status.memory_capacity}",
+        counts.get(status.series, 0),
+        utc(status.first_score_ns),
+        utc(status.last_score_ns),
+        status.open_alerts,
+        status.detail,
+    ]

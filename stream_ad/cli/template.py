@@ -1,0 +1,74 @@
+"""The text of a stream-ad.toml: every setting with its description, those that are given set, the others commented."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from stream_ad.settings import Settings, Subscription
+
+__all__ = ["render_config"]
+
+_HEADER = """\
+# Settings of stream-ad. Keys that are commented out show their default, or an example where there is none.
+# Every key is also an environment variable, STREAM_AD__SECTION__KEY, which wins over this file.
+"""
+_EXAMPLES: dict[str, Any] = {
+    "bootstrap": "localhost:9092",
+    "url": "http://localhost:8086",
+    "token_file": "/run/secrets/influxdb-token",
+    "topic": "sensors",
+    "step": "1s",
+}
+
+
+def render_config(values: Mapping[str, Mapping[str, Any]], subscriptions: Sequence[Mapping[str, Any]]) -> str:
+    """values: section -> key -> value. Without subscriptions an example of one is shown."""
+    parts = [_HEADER]
+    for section, field in Settings.model_fields.items():
+        if section == "subscription":
+            parts += [_subscription(given) for given in subscriptions] or [_subscription(None)]
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            parts.append(_section(f"[{section}]", field.annotation, values.get(section, {})))
+    return "\n".join(parts)
+
+
+def _subscription(given: Mapping[str, Any] | None) -> str:
+    head = "[[subscription]]" if given is not None else "# [[subscription]]"
+    return _section(head, Subscription, given or {})
+
+
+def _section(head: str, model: type[BaseModel], given: Mapping[str, Any]) -> str:
+    lines = [f"# {line}" for line in (model.__doc__ or "").strip().splitlines()[:1]] + [head]
+    for key, field in model.model_fields.items():
+        lines.append(f"# {field.description}" if field.description else "#")
+        if key in given:
+            lines.append(f"{key} = {_toml(given[key])}")
+        elif "SecretStr" not in str(field.annotation):
+            lines.append(f"# {key} = {_toml(_shown(key, field))}")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(key: str, field: FieldInfo) -> Any:
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return _EXAMPLES.get(key, "") if default is None or field.is_required() else default
+
+
+def _toml(value: Any) -> str:
+    """A TOML value; strings are written as JSON writes them, which TOML reads."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(str(k))} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if isinstance(value, SecretStr):
+        raise TypeError("a secret is never written")
+    return json.dumps(value.as_posix() if isinstance(value, Path) else str(value), ensure_ascii=False)

@@ -1,0 +1,207 @@
+"""The SDK's face to a running installation: publish readings, follow topics, look up scores and alerts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from stream_ad.decode import Decoder
+from stream_ad.errors import ConfigError, DataError
+from stream_ad.frames import score_frame
+from stream_ad.moments import END_NS, Moment, moment_ns
+from stream_ad.records import Alert, Observation
+from stream_ad.replay import Encoder, subscription_for
+from stream_ad.settings import Settings, Subscription, load_settings
+from stream_ad.wiring import Store, embedded, open_store
+
+if TYPE_CHECKING:
+    from stream_ad_connectors.kafka_publisher import KafkaPublisher
+    from stream_ad_connectors.kafka_tail import KafkaTail
+
+__all__ = ["Client"]
+
+log = logging.getLogger(__name__)
+POLL_S = 1.0  # of the store, for alerts without a broker
+
+
+class Client:
+    """A connection to what a config names; store and broker are opened when first used, and closed by `close`.
+
+        with Client("stream-ad.toml") as client:
+            client.publish("sensors", "pump-1", {"pressure": 3.1, "flow": None})
+            frame = client.scores("pump-1", start="-1h")
+
+    config: a path, Settings, or None (stream-ad.toml where there is one, and the environment). Not thread-safe.
+    """
+
+    def __init__(self, config: str | Path | Settings | None = None) -> None:
+        self.settings = config if isinstance(config, Settings) else load_settings(Path(config) if config else None)
+        self._store: Store | None = None
+        self._publisher: KafkaPublisher | None = None
+        self._encoders: dict[str, Encoder] = {}
+        self._tails: list[KafkaTail] = []
+
+    # ---- readings in
+
+    def publish(self, topic: str, series: str, values: Mapping[str, float | None], time: Moment | None = None) -> None:
+        """Sends one observation; time None = now. It is on its way when this returns: `flush` waits for all.
+
+        ConfigError when the topic does not exist; a failure to send is raised by the next call or by `flush`.
+        """
+        if not values:
+            raise DataError(f"expected at least one reading of series {series!r}, found none")
+        encoder = self._encoders.setdefault(topic, Encoder(subscription_for(self.settings, topic)))
+        now_ns = _now_ns()
+        time_ns = now_ns - now_ns % encoder.quantum_ns if time is None else moment_ns(time, now_ns=now_ns)
+        row = [float("nan") if value is None else float(value) for value in values.values()]
+        record = encoder.encode(series, time_ns, list(values), row)
+        self._sender().send(topic, series.encode(), record, max(now_ns, time_ns) // 1_000_000)
+
+    def flush(self) -> None:
+        """Returns when all that was published is acknowledged."""
+        if self._publisher is not None:
+            self._publisher.flush()
+
+    def _sender(self) -> KafkaPublisher:
+        if self._publisher is None:
+            from stream_ad_connectors.kafka_publisher import KafkaPublisher
+
+            self._need_broker("publishing")
+            self._publisher = KafkaPublisher(self.settings.kafka)
+        return self._publisher
+
+    # ---- what comes
+
+    def subscribe(self, topic_or_pattern: str) -> Iterator[Observation]:
+        """Observations of a topic, or of all that match `sensors.*` now, from the moment of the call on, without end.
+
+        A topic the config knows is read as its [[subscription]] says; others as JSON in the default shape. It belongs
+        to no group and commits nothing. Records that cannot be read are logged and passed over.
+        """
+        from stream_ad_connectors.kafka_tail import matching_topics
+
+        self._need_broker("subscribing")
+        topics = matching_topics(self.settings.kafka, topic_or_pattern)
+        return self._observations(self._tail(topics))
+
+    def _observations(self, tail: KafkaTail) -> Iterator[Observation]:
+        decoders: dict[str, Decoder] = {}
+        for record in tail.follow():
+            topic = record.position.topic
+            if topic not in decoders:
+                subscription = subscription_for(self.settings, topic) or Subscription(topic=topic)
+                decoders[topic] = Decoder(subscription, self.settings.detector)
+            observations, dead = decoders[topic].decode(record)
+            for letter in dead:
+                log.warning("%s: passed over: %s: %s", record.position, letter.reason, letter.detail)
+            yield from observations
+
+    def alerts(
+        self, series: str | None = None, start: Moment | None = None, *, follow: bool = False
+    ) -> Iterator[Alert]:
+        """Alerts that began at `start` (None = ever) or later, in the order of their start, each in its newest state.
+
+        follow: then every event (open, update, resolved) from the moment of the call on, without end: from the alerts
+        topic, or without a broker from the embedded store. follow without a start leaves the past out.
+        """
+        start_ns = 0 if start is None else moment_ns(start, name="start")
+        if not follow:
+            return iter(self._opened().alerts.alerts(series, start_ns, END_NS))
+        coming = self._polled_alerts(series) if embedded(self.settings) else self._topic_alerts(series)
+        past = [] if start is None else self._opened().alerts.alerts(series, start_ns, END_NS)
+        return _chained(past, coming)
+
+    def _topic_alerts(self, series: str | None) -> Iterator[Alert]:
+        from stream_ad_connectors.alert_json import alert_from_json
+
+        tail = self._tail([self.settings.kafka.alerts_topic])
+
+        def events() -> Iterator[Alert]:
+            for record in tail.follow():
+                if record.value:
+                    alert = alert_from_json(record.value)
+                    if series in (None, alert.series):
+                        yield alert
+
+        return events()
+
+    def _polled_alerts(self, series: str | None) -> Iterator[Alert]:
+        """States that the store did not hold a moment ago; of two changes between two polls the newer."""
+        reader = self._opened().alerts
+        known = {alert.id: alert for alert in reader.alerts(series, 0, END_NS)}
+
+        def events() -> Iterator[Alert]:
+            while True:
+                for alert in reader.alerts(series, 0, END_NS):
+                    if known.get(alert.id) != alert:
+                        known[alert.id] = alert
+                        yield alert
+                time.sleep(POLL_S)
+
+        return events()
+
+    # ---- history
+
+    def scores(
+        self, series: str, start: Moment | None = None, stop: Moment | None = None, *, channels: bool = False
+    ) -> pd.DataFrame:
+        """Scores with start <= time < stop (None = open), newest revision of each slot; empty when there are none.
+
+        Index `time` (UTC); columns score (1 = the threshold), severity, revision, alert_id, model_version. channels
+        adds value.<channel>, expected., lower., upper. and attribution. of each channel; NaN = no reading.
+        """
+        start_ns = 0 if start is None else moment_ns(start, name="start")
+        stop_ns = END_NS if stop is None else moment_ns(stop, name="stop")
+        return score_frame(self._opened().scores.scores(series, start_ns, stop_ns), channels=channels)
+
+    # ---- house-keeping
+
+    def close(self) -> None:
+        """Sends what is on its way, then closes what was opened."""
+        closers: list[Callable[[], None]] = [tail.close for tail in self._tails]
+        if self._store is not None:
+            closers.append(self._store.sink.close)
+        if self._publisher is not None:
+            closers.append(self._publisher.close)  # last: it may raise
+        self._tails, self._store, self._publisher = [], None, None
+        for close in closers:
+            close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            self._store = open_store(self.settings)
+        return self._store
+
+    def _tail(self, topics: list[str]) -> KafkaTail:
+        from stream_ad_connectors.kafka_tail import KafkaTail
+
+        tail = KafkaTail(self.settings.kafka, topics)
+        self._tails.append(tail)
+        return tail
+
+    def _need_broker(self, doing: str) -> None:
+        if embedded(self.settings):
+            raise ConfigError(f"{doing} needs a broker, and kafka.bootstrap is not set", mend="set kafka.bootstrap")
+
+
+def _now_ns() -> int:
+    return time.time_ns()
+
+
+def _chained(past: list[Alert], coming: Iterator[Alert]) -> Iterator[Alert]:
+    yield from past
+    yield from coming

@@ -1,0 +1,86 @@
+"""Scores as pandas frames and as single records: what the SDK hands out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from stream_ad.records import ScoreBatch, severity
+
+__all__ = ["DETAILS", "Score", "score_frame", "score_points"]
+
+DETAILS = ("value", "expected", "lower", "upper", "attribution")
+_COLUMNS = ("score", "severity", "revision", "alert_id", "model_version")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The score of one slot. The mappings are by channel; value None = no reading."""
+
+    series: str
+    time: pd.Timestamp
+    score: float
+    severity: str
+    revision: int
+    alert_id: str
+    model_version: str
+    value: Mapping[str, float | None]
+    expected: Mapping[str, float]
+    lower: Mapping[str, float]
+    upper: Mapping[str, float]
+    attribution: Mapping[str, float]
+
+
+def score_frame(batches: Sequence[ScoreBatch], *, channels: bool = False) -> pd.DataFrame:
+    """One row a slot, indexed by `time` (UTC): score, severity, revision, alert_id, model_version.
+
+    channels adds value.<channel>, expected., lower., upper. and attribution.; NaN = no reading, or no such channel.
+    """
+    frames = [_frame(batch, channels) for batch in batches if len(batch)]
+    if not frames:
+        empty = pd.DatetimeIndex([], dtype="datetime64[ns, UTC]", name="time")
+        return pd.DataFrame({name: pd.Series(dtype=object) for name in _COLUMNS}, index=empty)
+    return pd.concat(frames).sort_index(kind="stable")
+
+
+def _frame(batch: ScoreBatch, channels: bool) -> pd.DataFrame:
+    columns: dict[str, object] = {
+        "score": batch.score,
+        "severity": [severity(score) for score in batch.score.tolist()],
+        "revision": batch.revision,
+        "alert_id": list(batch.alert_id),
+        "model_version": [batch.model_version] * len(batch),
+    }
+    if channels:
+        for position, channel in enumerate(batch.channels):
+            columns |= {f"{detail}.{channel}": getattr(batch, detail)[:, position] for detail in DETAILS}
+    return pd.DataFrame(columns, index=pd.DatetimeIndex(batch.event_time_ns, tz="UTC", name="time"))
+
+
+def score_points(batches: Sequence[ScoreBatch]) -> list[Score]:
+    """The slots of the batches one by one, in their order."""
+    return [_point(batch, row) for batch in batches for row in range(len(batch))]
+
+
+def _point(batch: ScoreBatch, row: int) -> Score:
+    def named(detail: str) -> dict[str, float]:
+        return dict(zip(batch.channels, getattr(batch, detail)[row].tolist(), strict=True))
+
+    score = float(batch.score[row])
+    return Score(
+        series=batch.series,
+        time=pd.Timestamp(int(batch.event_time_ns[row]), tz="UTC"),
+        score=score,
+        severity=severity(score),
+        revision=int(batch.revision[row]),
+        alert_id=batch.alert_id[row],
+        model_version=batch.model_version,
+        value={channel: None if np.isnan(v) else v for channel, v in named("value").items()},
+        expected=named("expected"),
+        lower=named("lower"),
+        upper=named("upper"),
+        attribution=named("attribution"),
+    )
