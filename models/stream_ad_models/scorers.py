@@ -7,18 +7,18 @@ itself are read, at several lengths, against memories of the series' own normal 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad.errors import ConfigError, DataError
 from stream_ad.ports import Fitted, ScoredSlots, Session, Window
+from stream_ad_models.block_imputer import BlockImputer, WindowImputer
 from stream_ad_models.head import Head, Placement
-from stream_ad_models.imputer import Imputation, UniversalImputer
+from stream_ad_models.imputer import UniversalImputer
 from stream_ad_models.memory import Reading, WindowMemory
 from stream_ad_models.normaliser import Normaliser
-from stream_ad_models.sessions import RESIDUAL_CLIP, Imputed, MemorySession
+from stream_ad_models.sessions import RESIDUAL_CLIP, MemorySession
 from stream_ad_models.tracks import Track
 from stream_ad_models.window_stats import check_lengths
 
@@ -26,7 +26,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[np.generic]]
 
-__all__ = ["ImputationScorer", "MemoryScorer", "WindowImputer"]
+__all__ = ["ImputationScorer", "MemoryScorer"]
 
 WINDOW_STEPS = 128
 HOP_STEPS = 16
@@ -38,17 +38,6 @@ _NORMAL_BAND = 1.645
 _RESIDUAL_FLOOR = 0.03  # in z-scores: a channel imputed this well is not made any finer
 _WINDOWS_PER_CALL = 512
 _EDGE_BLOCKS = 64  # with this much history, its ends (imputed with half the context) can be left out
-
-
-class WindowImputer(Protocol):
-    """What a scorer needs of an imputer; see stream_ad_models.imputer."""
-
-    @property
-    def window_steps(self) -> int: ...
-    @property
-    def version(self) -> str: ...
-    def impute(self, windows: Float32, *, grating: int) -> Imputation: ...
-    def band_factor(self, coverage: float) -> float: ...
 
 
 class ImputationScorer:
@@ -80,6 +69,7 @@ class ImputationScorer:
                 raise ConfigError(f"{word}: expected a multiple of {hop_steps} from 0 to {most}, found {steps}")
         self._hop, self._delay, self._context = hop_steps, delay_steps, context_steps if self._gratings else 0
         self._lengths, self._capacity = tuple(lengths), capacity
+        self._blocks = BlockImputer(imputer, hop_steps, self._context) if imputer is not None else None
 
     @property
     def name(self) -> str:
@@ -127,7 +117,7 @@ class ImputationScorer:
             )
         values[0] = values[0][inner]
         for grating in self._gratings:
-            rows = self._residuals(z, normaliser, grating)[inner.start * self._hop : inner.stop * self._hop]
+            rows = self._residuals(z, normaliser.scored, grating)[inner.start * self._hop : inner.stop * self._hop]
             scale = _spread(rows)
             rows = np.clip(rows / scale, -RESIDUAL_CLIP, RESIDUAL_CLIP)
             memory, reading = WindowMemory.fit(rows, self._lengths, self._hop, self._capacity)
@@ -147,19 +137,20 @@ class ImputationScorer:
         bare = Reading(reading.log_ratio, reading.shares[..., :0])
         return placement.values(placement.gather(bare, blocks, 0, np.full(len(blocks), len(blocks) - 1)))
 
-    def _residuals(self, z: Float32, normaliser: Normaliser, grating: int) -> Float32:
+    def _residuals(self, z: Float32, scored: NDArray[np.bool_], grating: int) -> Float32:
         """Signed errors in z-scores [n, scored channel], each block seen as a live session sees it."""
-        hop, context = self._hop, self._context
+        hop, context, imputer = self._hop, self._context, self._blocks
+        assert imputer is not None
         before, after = np.full((self._window - hop, z.shape[1]), np.nan), np.full((context, z.shape[1]), np.nan)
         padded = np.concatenate([before, z, after]).astype(np.float32)
         blocks, skip = len(z) // hop, context // hop
-        out = np.empty((blocks, hop, int(normaliser.scored.sum())), np.float32)
+        out = np.empty((blocks, hop, int(scored.sum())), np.float32)
         view = np.lib.stride_tricks.sliding_window_view(padded, self._window, axis=0)[::hop].transpose(0, 2, 1)
         for at in range(0, blocks, _WINDOWS_PER_CALL):
             stop = min(at + _WINDOWS_PER_CALL, blocks)
             windows = np.ascontiguousarray(view[at + skip : stop + skip])
-            [imputed] = self._impute([(windows, normaliser.scored)], grating)
-            own = z[at * hop : stop * hop].reshape(-1, hop, z.shape[1])[:, :, normaliser.scored]
+            [imputed] = imputer.impute([(windows, scored)], grating)
+            own = z[at * hop : stop * hop].reshape(-1, hop, z.shape[1])[:, :, scored]
             out[at:stop] = own - imputed.mean
         return out.reshape(-1, out.shape[2])
 
@@ -198,35 +189,13 @@ class ImputationScorer:
             groups.setdefault(id(session), (session, []))[1].append(at)
         z = [s.normaliser.apply(np.stack([batch[at][1].rows for at in numbers])) for s, numbers in groups.values()]
         jobs = [(windows, session.normaliser.scored) for windows, (session, _) in zip(z, groups.values(), strict=True)]
-        imputed = [self._impute(jobs, grating) for grating in self._gratings]
+        imputed = [self._blocks.impute(jobs, grating) for grating in self._gratings] if self._blocks else []
         results: dict[int, ScoredSlots] = {}
         for number, (session, numbers) in enumerate(groups.values()):
             own = [each[number] for each in imputed]
             scored = session.take([batch[at][1] for at in numbers], z[number], own)
             results.update(zip(numbers, scored, strict=True))
         return [results[at] for at in range(len(batch))]
-
-    def _impute(self, jobs: Sequence[tuple[Float32, NDArray[np.bool_]]], grating: int) -> list[Imputed]:
-        """One network call for the windows [n, steps, channel] of all sessions; of each only the block that counts and
-        the scored channels come back. The universal imputer takes channels one by one, so unscored ones cost nothing.
-        """
-        assert self._imputer is not None
-        alone = isinstance(self._imputer, UniversalImputer)
-        picked = [windows[:, :, scored] if alone else windows for windows, scored in jobs]
-        flat = [each.transpose(0, 2, 1).reshape(-1, self._window, 1) for each in picked] if alone else picked
-        imputed = self._imputer.impute(np.concatenate(flat), grating=grating)
-        stop = self._window - self._context
-        out, at = [], 0
-        for each, part, (_, scored) in zip(picked, flat, jobs, strict=True):
-            here = slice(at, at + len(part))
-            at += len(part)
-            mean, std = imputed.mean[here, stop - self._hop : stop], imputed.std[here, stop - self._hop : stop]
-            if alone:
-                shape = (len(each), each.shape[2], self._hop)
-                out.append(Imputed(mean.reshape(shape).transpose(0, 2, 1), std.reshape(shape).transpose(0, 2, 1)))
-            else:
-                out.append(Imputed(mean[:, :, scored], std[:, :, scored]))
-        return out
 
 
 class MemoryScorer(ImputationScorer):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad.errors import DataError
 from stream_ad.ports import ScoredSlots, Window
+from stream_ad_models.block_imputer import Imputed
 from stream_ad_models.head import Head, attribution
 from stream_ad_models.normaliser import Normaliser
 from stream_ad_models.tracks import Track
@@ -17,20 +17,9 @@ from stream_ad_models.tracks import Track
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["Imputed", "MemorySession"]
+__all__ = ["MemorySession"]
 
 RESIDUAL_CLIP = 50.0
-
-
-@dataclass(frozen=True, slots=True)
-class Imputed:
-    """One grating's imputation of the scored channels in the one block of each window that counts.
-
-    mean, std: float32 [window, hop, scored channel], in z-scores.
-    """
-
-    mean: Float32
-    std: Float32
 
 
 class MemorySession:
@@ -67,7 +56,7 @@ class MemorySession:
         for at in range(1, len(windows) + 1):
             if at == len(windows) or windows[at].end_slot != windows[at - 1].end_slot + self._hop:
                 part = slice(first, at)
-                parts = [Imputed(each.mean[part], each.std[part]) for each in imputed]
+                parts = [each.part(part) for each in imputed]
                 out += self._take_run(windows[part], z[part], parts)
                 first = at
         return out
