@@ -15,7 +15,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PRODUCT = ("stream_ad", "connectors", "models")
 AROUND = ("tests", "benchmarks")
-OWN = {"stream_ad", "stream_ad_connectors", "stream_ad_models", "tests", "benchmarks"}
+OWN = {"stream_ad", "stream_ad_connectors", "stream_ad_models", "tests", "benchmarks"} | {
+    path.stem
+    for path in (ROOT / "benchmarks").glob("*.py")  # these run as scripts, beside one another
+}
 LOCKS = ("requirements.lock", "requirements-nodeps.lock")
 TOOLS = {  # installed for their commands, as plugins or (scikit-learn) for the reference metrics, not imported by name
     "editables", "hatchling", "import-linter", "mypy", "pandas-stubs", "pytest-asyncio", "pytest-timeout", "ruff",
