@@ -173,10 +173,8 @@ class Pipeline:
             results = iter(self.scorer.score(windows) if windows else ())
             for series, work, _ in jobs:
                 series.teller.begin(work)
-                for window in work.windows:
-                    scored = next(results)
-                    if window.emit_to > window.emit_from:
-                        series.teller.tell(series, work, window, scored, out)
+                for place in range(len(work.windows)):
+                    series.teller.tell(series, work, place, next(results), out)
 
     def _session_for(self, series: Series, work: WindowWork) -> Session:
         assert series.profile is not None

@@ -28,6 +28,7 @@ class _Rows(msgspec.Struct):
     base: int
     top: int
     values: bytes  # zlib of float32 [top - base, channel]
+    seen: bytes  # zlib of bool [top - base]
 
 
 class _State(msgspec.Struct):
@@ -67,7 +68,8 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
     rows = None
     if with_rows:
         base, top = series.need_from, series.rows.top
-        rows = _Rows(base, top, zlib.compress(series.rows.window(base, top).tobytes(), 1))
+        values, seen = series.rows.window(base, top).tobytes(), series.rows.seen(base, top).tobytes()
+        rows = _Rows(base, top, zlib.compress(values, 1), zlib.compress(seen, 1))
         series.parked_to = top
     else:
         series.parked_to = 0
@@ -143,6 +145,6 @@ def _restore_rows(series: Series, state: _State) -> None:
         values = flat.reshape(state.rows.top - state.rows.base, len(state.channels))
         series.rows = RowStore(len(state.channels), state.rows.base)
         every = np.arange(len(state.channels))
-        for i, row in enumerate(values):
-            series.rows.put(state.rows.base + i, every, row, state.offset)
+        for i in np.flatnonzero(np.frombuffer(zlib.decompress(state.rows.seen), dtype=bool)):
+            series.rows.put(state.rows.base + int(i), every, values[i], state.offset)
         series.parked_to, series.back_grid = state.rows.top, None

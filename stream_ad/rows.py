@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,7 @@ class RowStore:
         self.base = base
         self.top = base
         self._values = np.full((256, channels), np.nan, dtype=np.float32)
+        self._seen = np.zeros(256, dtype=bool)
         self._pins: dict[int, int] = {}
 
     @property
@@ -27,7 +30,7 @@ class RowStore:
         return int(self._values.shape[1])
 
     def put(self, slot: int, indices: NDArray[np.intp], values: NDArray[np.float32], offset: int) -> bool:
-        """Readings of one slot; the last one wins, NaN changes nothing. False when the slot is no longer kept."""
+        """Readings of one slot; the last one wins, NaN changes no reading. False when the slot is no longer kept."""
         if slot < self.base:
             return False
         self._reach(slot + 1)
@@ -37,6 +40,7 @@ class RowStore:
             row[indices] = values
         else:
             row[indices[present]] = values[present]
+        self._seen[slot - self.base] = True
         self._pins.setdefault(slot >> _PIN_BITS, offset)
         return True
 
@@ -48,9 +52,13 @@ class RowStore:
             out[low - start : high - start] = self._values[low - self.base : high - self.base]
         return out
 
-    def any_reading(self, start: int, stop: int) -> NDArray[np.bool_]:
-        """bool [stop - start]: True where a slot has at least one reading."""
-        return np.asarray(~np.isnan(self.window(start, stop)).all(axis=1))
+    def seen(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """bool [stop - start]: True where a slot had an observation, be all its readings missing."""
+        out = np.zeros(max(0, stop - start), dtype=bool)
+        low, high = max(start, self.base), min(stop, self.top)
+        if low < high:
+            out[low - start : high - start] = self._seen[low - self.base : high - self.base]
+        return out
 
     def pin(self, slot: int) -> int | None:
         """Offset of the first record that touched `slot` or a later one; None when there is none."""
@@ -62,8 +70,10 @@ class RowStore:
         drop = min(slot, self.top) - self.base
         if drop < 256:
             return
-        kept = self._values[drop : self.top - self.base]
-        self._values = _with_room(kept, max(256, 2 * len(kept)))
+        used = self.top - self.base
+        size = max(256, 2 * (used - drop))
+        self._values = _with_room(self._values[drop:used], size, np.nan)
+        self._seen = _with_room(self._seen[drop:used], size, False)
         self.base += drop
         first = self.base >> _PIN_BITS
         self._pins = {block: offset for block, offset in self._pins.items() if block >= first}
@@ -78,11 +88,13 @@ class RowStore:
         if top <= self.top:
             return
         if top - self.base > len(self._values):
-            self._values = _with_room(self._values, max(top - self.base, 2 * len(self._values)))
+            size = max(top - self.base, 2 * len(self._values))
+            self._values = _with_room(self._values, size, np.nan)
+            self._seen = _with_room(self._seen, size, False)
         self.top = top
 
 
-def _with_room(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    wide = np.full((size, values.shape[1]), np.nan, dtype=np.float32)
-    wide[: len(values)] = values
+def _with_room(array: NDArray[Any], size: int, fill: float | bool) -> NDArray[Any]:
+    wide = np.full((size, *array.shape[1:]), fill, dtype=array.dtype)
+    wide[: len(array)] = array
     return wide

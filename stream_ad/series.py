@@ -7,7 +7,7 @@ much of it one poll brought.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +25,7 @@ from stream_ad.telling import Teller
 __all__ = ["FitWork", "Key", "Series", "SeriesRules", "WindowWork"]
 
 MAX_WAITING = 4096
+Why = Literal["live", "revise", "recall", "provisional"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,14 @@ class SeriesRules:
 class WindowWork:
     """Windows to score in order. fresh = into a new session, which then replaces the series' own unless provisional.
 
+    seen: per window, bool [emit_to - emit_from], the slots to tell: those that had an observation.
     why: live = slots told for the first time; revise = told again; recall = told before a restart; provisional = told
     although later slots are still to come.
     """
 
     windows: tuple[Window, ...]
-    why: Literal["live", "revise", "recall", "provisional"]
+    seen: tuple[NDArray[np.bool_], ...]
+    why: Why
     fresh: bool = False
     dirty: frozenset[int] = frozenset()
 
@@ -233,7 +236,7 @@ class Series:
             end = self.next_end
             if self.told_from is not None:
                 stop = max(self.next_emit, end - self.scorer.delay_steps + 1)
-                self.queue.append(WindowWork((self._window(end, self.next_emit, stop),), "live"))
+                self.queue.append(self._work([self._window(end, self.next_emit, stop)], "live"))
                 self.next_emit = stop
             if self.next_fit is not None and end + 1 - self.origin >= self.next_fit:
                 self._capture_fit(end)
@@ -243,13 +246,18 @@ class Series:
     def _window(self, end: int, emit_from: int, emit_to: int) -> Window:
         return Window(self.rows.window(end + 1 - self.scorer.window_steps, end + 1), end, emit_from, emit_to)
 
+    def _work(self, windows: Iterable[Window], why: Why, dirty: Iterable[int] = ()) -> WindowWork:
+        due = tuple(windows)
+        seen = tuple(self.rows.seen(window.emit_from, window.emit_to) for window in due)
+        return WindowWork(due, seen, why, fresh=why != "live", dirty=frozenset(dirty))
+
     def _capture_fit(self, end: int) -> None:
         assert self.grid is not None
         if not self.channels_fixed:
             self._fix_channels()
         history = self.rows.window(self.origin, end + 1)
-        refill = tuple(self._refill(end + self.scorer.hop_steps))
-        self.queue.append(FitWork(history, self.grid.time_of(end), WindowWork(refill, "recall", fresh=True)))
+        after = self._work(self._refill(end + self.scorer.hop_steps), "recall")
+        self.queue.append(FitWork(history, self.grid.time_of(end), after))
         if self.told_from is None:
             self.told_from = self.next_emit = end + 1
         following = 2 * (end + 1 - self.origin)
@@ -275,8 +283,7 @@ class Series:
         dirty, self.dirty = self.dirty, set()
         if self.told_from is None or min(dirty) > self.next_end - self.scorer.hop_steps:
             return  # in no window yet
-        windows = tuple(self._rescored(min(dirty), self.next_end))
-        self.queue.append(WindowWork(windows, "revise", fresh=True, dirty=frozenset(dirty)))
+        self.queue.append(self._work(self._rescored(min(dirty), self.next_end), "revise", dirty))
 
     def _jump_to(self, slot: int) -> None:
         """Before a reading far ahead of all others: tells what waits, then leaves the empty slots out.
@@ -296,7 +303,7 @@ class Series:
         if self.next_fit is not None:
             self.origin = slot // hop * hop
         if self.told_from is not None:
-            self.queue.append(WindowWork((), "recall", fresh=True))
+            self.queue.append(self._work((), "recall"))
 
     @property
     def need_from(self) -> int:
@@ -312,7 +319,7 @@ class Series:
             return None
         self.flushed = True
         hop, last = self.scorer.hop_steps, self.grid.max_slot
-        dirty = frozenset(self.dirty)
+        dirty = set(self.dirty)
         first = min(*dirty, self.next_end) if dirty else self.next_end
         windows = list(self._rescored(first, self.next_end)) if dirty else list(self._refill(self.next_end))
         end, told = self.next_end, self.next_emit
@@ -320,7 +327,7 @@ class Series:
             stop = min(last + 1, max(told, end - self.scorer.delay_steps + 1))
             windows.append(self._window(end, told, stop))
             told, end = stop, end + hop
-        return WindowWork(tuple(windows), "provisional", fresh=True, dirty=dirty)
+        return self._work(windows, "provisional", dirty)
 
     # ---- restart
 
@@ -346,4 +353,4 @@ class Series:
         if self.grid is None or self.told_from is None:
             return
         revisable = max(self.told_from, self.grid.closed - self.rules.revise_steps)
-        self.queue.append(WindowWork(tuple(self._rescored(revisable, self.next_end)), "recall", fresh=True))
+        self.queue.append(self._work(self._rescored(revisable, self.next_end), "recall"))

@@ -146,7 +146,7 @@ class DetectorSettings(_Section):
     allowed_lateness_steps: int = Field(1, ge=0, description="slots a series moves on before a slot closes")
     revise_steps: int = Field(256, ge=0, description="closed slots that late data may still change")
     max_ahead: Duration = Field("5min", description="how far an event time may be ahead of its record's own time")
-    silence: Duration = Field("30s", description="wall-clock silence after which waiting slots are scored as they are")
+    silence: Duration = Field("10s", description="wall-clock silence after which waiting slots are scored as they are")
     memory_steps: int = Field(4096, ge=32, description="slots of history that a profile learns as the stream goes")
     max_channels: int = Field(1024, ge=1, description="channels a series may have")
     max_series: int = Field(100_000, ge=1, description="series one worker accepts")

@@ -74,11 +74,11 @@ class Teller:
         """Called before the results of one piece of work."""
         self._trial = copy.deepcopy(self.tracker) if work.why == "provisional" else None
 
-    def tell(self, series: Series, work: WindowWork, window: Window, scored: ScoredSlots, out: Outputs) -> None:
-        """Adds to `out` what of these slots is new. Slots without any reading are not told."""
-        batch, slots = _batch(series, window, scored)
-        if not len(batch):
+    def tell(self, series: Series, work: WindowWork, place: int, scored: ScoredSlots, out: Outputs) -> None:
+        """Adds to `out` what is new of the slots of the work's window number `place`."""
+        if not work.seen[place].any():
             return
+        batch, slots = _batch(series, work.windows[place], work.seen[place], scored)
         before, revision = self.told.of(slots)
         if work.why == "recall":
             self.told.set(slots, batch.score, revision)
@@ -153,15 +153,17 @@ class Teller:
         self.spans, self.early = spans, early
 
 
-def _batch(series: Series, window: Window, scored: ScoredSlots) -> tuple[ScoreBatch, NDArray[np.int64]]:
-    """The told slots of a window (int64 [n]) and their scores; revision and alert ids are still to be set."""
+def _batch(
+    series: Series, window: Window, present: NDArray[np.bool_], scored: ScoredSlots
+) -> tuple[ScoreBatch, NDArray[np.int64]]:
+    """Scores of the slots of a window that are to be told, and these slots (int64 [n]); revision and alert ids are
+    still to be set."""
     assert series.grid is not None
     assert series.calibration is not None
     assert series.profile is not None
     top = window.end_slot + 1
     stop = len(window.rows) - (top - window.emit_to)
     values = window.rows[len(window.rows) - (top - window.emit_from) : stop]
-    present = ~np.isnan(values).all(axis=1)
     slots = np.arange(window.emit_from, window.emit_to, dtype=np.int64)[present]
     return ScoreBatch(
         series=series.key.series,

@@ -215,7 +215,12 @@ def test_late_data_are_told_as_a_revision_and_too_late_data_are_dead_letters() -
     values = signal(200)
     log = log_of(values)
     late = record(150, 120, {"a": 40.0})
-    outs = run([*log[:150], late, *(record(151 + i, 150 + i, {"a": 0.5}) for i in range(50))], [], make_settings(), fitted_profiles())
+    outs = run(
+        [*log[:150], late, *(record(151 + i, 150 + i, {"a": 0.5}) for i in range(50))],
+        [],
+        make_settings(),
+        fitted_profiles(),
+    )
     held = contents(outs)
     assert held["s", START_NS + 120 * STEP_NS][1] == 1
     assert held["s", START_NS + 60 * STEP_NS][1] == 0
@@ -245,7 +250,13 @@ def test_sensors_that_report_one_by_one_meet_in_their_slot() -> None:
 def test_bad_records_change_no_score() -> None:
     values = signal(100)
     good = log_of(values)
-    bad = [b"{", b"", b"[1]", b'{"series":"s","time":1,"values":{"a":"x"}}', b'{"series":"s","time":9e18,"values":{"a":1}}']
+    bad = [
+        b"{",
+        b"",
+        b"[1]",
+        b'{"series":"s","time":1,"values":{"a":"x"}}',
+        b'{"series":"s","time":9e18,"values":{"a":1}}',
+    ]
     mixed: list[SourceRecord] = []
     for i, rec in enumerate(good):
         for body in (rec.value, bad[i % len(bad)]):
@@ -292,3 +303,9 @@ def test_checkpoint_of_an_idle_partition_is_nothing() -> None:
     assert pipeline.checkpoint("t", 0) is None
     assert isinstance(SCORER, Scorer)
     assert Checkpoint(1, 0) != Checkpoint(1, 1)
+
+
+def test_an_observation_without_any_reading_is_told_too() -> None:
+    log = [record(i, i, {"a": 1.0, "b": 2.0} if i % 7 else {"a": float("nan")}) for i in range(60)]
+    held = contents(run(log, [], make_settings(), fitted_profiles()))
+    assert len(held) == 60
