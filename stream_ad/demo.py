@@ -41,7 +41,7 @@ __all__ = ["demo_settings", "run_demo"]
 
 PLANT_STEP_S = 0.05  # fast, so that a minute holds a plant's shift
 MACHINE_STEP_S = 0.25
-PAST_SLOTS = 6000
+PAST_SLOTS = 20_000
 FAULTS_PER_SERIES = 4
 SLOTS_PER_FAULT = 250  # at least, so that normal stretches lie between them; a short run has one fault a series
 FALSE_ALARMS = "1 per 10min"  # a third of one in a run of 75 s over three series
@@ -254,12 +254,14 @@ class _Live:
         self._slots += sum(len(batch) for batch in outputs.scores)
         now_ns = self.clock.now_ns()
         for alert in outputs.alerts:
-            if alert.state is AlertState.OPEN and alert.id not in self.told_s:
-                if not self.told_s:
-                    self.view.say(f"  first alert {self.clock.monotonic_s() - self.began_s:.0f} s after the start")
-                self.told_s[alert.id] = (now_ns - alert.detected_ns) / 1e9
-            if alert.state is not AlertState.UPDATE:
-                self.view.alert(alert, self.told_s.get(alert.id, 0.0))
+            first = not self.told_s
+            if alert.state is AlertState.OPEN:
+                self.told_s.setdefault(alert.id, (now_ns - alert.detected_ns) / 1e9)
+            self.view.alert(alert, self.told_s.get(alert.id, 0.0))
+            if first and self.told_s:
+                self.view.say(
+                    f"  (the first alert, {self.clock.monotonic_s() - self.began_s:.0f} s after the start)", "dim"
+                )
 
 
 def _publish(bus: BusSource, observations: list[Observation]) -> None:

@@ -23,7 +23,9 @@ __all__ = ["DemoView", "clock_time", "seconds_text"]
 PLAIN_WIDTH = 150
 PLAIN_STATUS_S = 10.0
 TOP_CHANNELS = 3
+LEAST_SHARE = 0.1  # channels with less of the score than this are not named
 _STYLES = {"normal": "default", "warning": "yellow", "critical": "bold red"}
+_WORDS = {AlertState.OPEN: "ALERT", AlertState.UPDATE: "grows", AlertState.RESOLVED: "over "}
 _VERDICT_STYLES = {Verdict.FOUND: "green", Verdict.MISSED: "red", Verdict.PENDING: "default"}
 
 
@@ -58,17 +60,16 @@ class DemoView:
 
     def alert(self, alert: Alert, waited_s: float) -> None:
         """One line for an opening, an update or an end. waited_s: from the slot that opened it to being told."""
-        at = clock_time(alert.updated_ns)
-        if alert.state is AlertState.RESOLVED:
-            end_ns = alert.start_ns if alert.end_ns is None else alert.end_ns
-            lasted = seconds_text(end_ns - alert.start_ns)
-            self.say(f"{at}  over   {alert.series}  lasted {lasted}, peak {alert.peak_score:.1f}", "dim")
-            return
-        word = "ALERT" if alert.state is AlertState.OPEN else "grows"
-        line = Text(f"{at}  {word}  ", style=_STYLES[alert.severity])
+        line = Text(f"{clock_time(alert.updated_ns)}  ", style=_STYLES[alert.severity])
+        line.append(f"{_WORDS[alert.state]}  ")
         line.append(f"{alert.series}  ", style="bold")
-        line.append(f"score {alert.peak_score:.1f} {alert.severity}  ")
-        line.append("; ".join(_channel_text(channel) for channel in alert.channels[:TOP_CHANNELS]))
+        if alert.state is AlertState.RESOLVED:
+            line.stylize("dim")
+            end_ns = alert.start_ns if alert.end_ns is None else alert.end_ns
+            line.append(f"lasted {seconds_text(end_ns - alert.start_ns)}, peak {alert.peak_score:.1f}: ")
+        else:
+            line.append(f"score {alert.peak_score:.1f} {alert.severity}: ")
+        line.append("; ".join(_channel_text(channel) for channel in _drivers(alert)))
         if alert.state is AlertState.OPEN:
             line.append(f"  (told {waited_s:.1f} s after the reading)", style="dim")
         self.console.print(line, soft_wrap=True)
@@ -85,7 +86,7 @@ class DemoView:
     def faults(self, report: Report, told_s: Mapping[str, float]) -> None:
         """The plant's faults and what became of each. told_s: alert id -> wall seconds from reading to being told."""
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("series", "fault", "", "after", "told after", "peak", "alert names"):
+        for name in ("series", "fault", "verdict", "after", "told after", "peak", "alert names"):
             table.add_column(name, overflow="fold", no_wrap=name != "fault")
         for outcome, row in zip(report.outcomes, report.table(), strict=True):
             after, told = _delays(outcome, told_s)
@@ -100,7 +101,7 @@ class DemoView:
     def false_alarms(self, alerts: Iterable[Alert]) -> None:
         """Every alert that met no fault, or that there was none."""
         for alert in alerts:
-            drivers = ", ".join(channel.channel for channel in alert.channels[:TOP_CHANNELS])
+            drivers = ", ".join(channel.channel for channel in _drivers(alert))
             self.say(
                 f"  false alarm  {alert.series}  {clock_time(alert.start_ns)}  peak {alert.peak_score:.1f}  {drivers}"
             )
@@ -130,6 +131,12 @@ def _delays(outcome: FaultOutcome, told_s: Mapping[str, float]) -> tuple[str, st
         return "", ""
     told = outcome.delay_ns / 1e9 + told_s.get(outcome.alert.id, float("nan"))
     return seconds_text(outcome.delay_ns), "stood before" if told < 0 else f"{told:.1f} s"
+
+
+def _drivers(alert: Alert) -> list[AlertChannel]:
+    """The channels that drive an alert; at least one, when it names any."""
+    top = [channel for channel in alert.channels[:TOP_CHANNELS] if channel.attribution >= LEAST_SHARE]
+    return top or list(alert.channels[:1])
 
 
 def _channel_text(channel: AlertChannel) -> str:
