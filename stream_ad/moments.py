@@ -33,7 +33,7 @@ def moment_ns(moment: Moment, *, name: str = "time", now_ns: int | None = None) 
     if text == "now":
         return now_ns
     try:
-        if text[:1] in ("-", "+"):
+        if text[:1] in ("-", "+") and text[-1:].isalpha():  # a number alone would count nanoseconds
             span_ns = duration_ns(text[1:])
             return now_ns - span_ns if text[0] == "-" else now_ns + span_ns
         return event_time_ns(text, "ns", name)
