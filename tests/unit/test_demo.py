@@ -71,20 +71,17 @@ def scored(store: SqliteStore, series: str) -> NDArray[np.int64]:
 
 
 def check_rows(out: Path, seconds: float, *, whole: bool = True) -> None:
-    """One score for every live row of the plant that has a reading, at its own time."""
+    """One score for every live row of the plant, at its own time, from the first row on without a hole."""
     plant, store = plan_plant(7, seconds), SqliteStore(out / "store.db")
     step_ns = round(plant.step_s * 1e9)
     start_ns = (NOW_NS // step_ns + 1) * step_ns
     for series in plant.series:
-        rows = plant.rows(series, 0, plant.live_slots)
-        slots = np.flatnonzero(~np.isnan(rows).all(axis=1))
-        times = start_ns + slots * step_ns
         found = scored(store, series)
-        assert found.tolist() == times[: len(times) if whole else len(found)].tolist()
-        assert len(found) > 0
-        batches = store.scores(series, 0, FAR_NS)
-        values = np.concatenate([batch.value for batch in batches])
-        np.testing.assert_allclose(values, rows[slots[: len(values)]], rtol=1e-6)
+        n = plant.live_slots if whole else len(found)
+        assert found.tolist() == [start_ns + slot * step_ns for slot in range(n)]
+        assert n > 0
+        values = np.concatenate([batch.value for batch in store.scores(series, 0, FAR_NS)])
+        np.testing.assert_allclose(values, plant.rows(series, 0, n), rtol=1e-6)
     store.close()
 
 
