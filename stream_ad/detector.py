@@ -92,7 +92,7 @@ class Detector:
     def score(self, frame: pd.DataFrame, *, channels: bool = False) -> pd.DataFrame:
         """A row for each of `frame`, same index: score (1 = the threshold), severity, alert_id, attribution.<channel>.
 
-        NaN where a row has no score: before the first full window when nothing was fitted, or without any reading.
+        NaN where a row has no score: before the end of the first full window when nothing was fitted.
         channels adds value., expected., lower. and upper. of each channel. `alerts` then holds the alerts.
         Each call begins afresh; it changes nothing of what `update` has seen.
         """

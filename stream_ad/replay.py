@@ -23,6 +23,7 @@ from stream_ad.settings import Settings, Subscription, duration_ns
 __all__ = ["Encoder", "Plan", "Publisher", "plan_replay", "replay", "subscription_for"]
 
 TOLD_EVERY_S = 0.2
+SECOND_NS = 1_000_000_000
 SLEEP_S = 0.1  # longest sleep: records that linger in the producer's batch go out meanwhile
 
 
@@ -114,7 +115,7 @@ def plan_replay(
     if start_ns is None and bare:
         span_ns = (step_ns or 0) * max(firsts[i] + len(t) - 1 for i, t in enumerate(kept) if t.times_ns is None)
         start_ns = now_ns - span_ns + int(span_ns / speed)
-        start_ns -= start_ns % quantum_ns
+        start_ns -= start_ns % max(quantum_ns, SECOND_NS if (step_ns or 0) % SECOND_NS == 0 else 1)  # round times
     times = []
     for table, first in zip(kept, firsts, strict=True):
         own = table.times_ns

@@ -105,7 +105,10 @@ def _run(case: Case, out: Path) -> dict[str, Any]:
 
 
 def _about(settings: Settings) -> dict[str, Any]:
+    from importlib.metadata import version
+
     return {
+        "stream_ad": version("stream-ad"),
         "scorer": settings.detector.scorer,
         "detector": settings.detector.model_dump(mode="json"),
         "alerts": settings.alerts.model_dump(mode="json"),
@@ -121,11 +124,13 @@ def _told(row: dict[str, Any]) -> str:
 def _show(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> None:
     metrics = [key for key in _METRICS if any(key in row for row in rows)]
     columns = [*_COLUMNS, *metrics]
-    emit_table(columns, [[_cell(row.get(key)) for key in columns] for row in rows])
+    emit_table(columns, [[_cell(key, row.get(key)) for key in columns] for row in rows])
     means = ", ".join(f"mean {key} {summary['totals'][f'mean_{key}']:.4f}" for key in metrics)
     if means:
         print(means)
 
 
-def _cell(value: object) -> object:
-    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else value
+def _cell(key: str, value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.4f}" if key in _METRICS else f"{value:.1f}"
+    return "-" if value is None else value

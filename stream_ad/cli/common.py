@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Json", "Options", "emit_json", "emit_table", "options_of", "say", "settings_of", "utc"]
 
+_ENDLESS = 10_000  # columns
 Json = Annotated[bool, typer.Option("--json", help="Plain JSON on stdout, nothing else there.")]
 
 
@@ -63,11 +64,13 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     console = Console(file=sys.stdout, highlight=False)
-    console.print(table, width=None if console.is_terminal else 10_000)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, highlight=False, width=_ENDLESS)
+    console.print(table)
 
 
 def utc(time_ns: int | None) -> str:
-    """ISO-8601 UTC for a table, to the millisecond; "-" when there is none."""
-    from stream_ad.event_time import format_ns
+    """ISO-8601 UTC for people, to the millisecond; "-" when there is none."""
+    from stream_ad_connectors.alert_json import iso_utc
 
-    return "-" if time_ns is None else format_ns(time_ns // 1_000_000 * 1_000_000)
+    return "-" if time_ns is None else iso_utc(time_ns // 1_000_000 * 1_000_000)

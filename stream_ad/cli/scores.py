@@ -140,11 +140,17 @@ def _to_file(form: Format, batches: Sequence[ScoreBatch], out: Path | None, chan
 
 
 def _documents(batches: Sequence[ScoreBatch], channels: bool) -> list[dict[str, Any]]:
+    from stream_ad_connectors.alert_json import iso_utc
+
     from stream_ad.frames import DETAILS, score_points
 
     documents = []
     for point in score_points(batches):
-        document: dict[str, Any] = {"series": point.series, "time": utc(point.time.value), "time_ns": point.time.value}
+        document: dict[str, Any] = {
+            "series": point.series,
+            "time": iso_utc(point.time.value),
+            "time_ns": point.time.value,
+        }
         for name in ("score", "severity", "revision", "alert_id", "model_version"):
             document[name] = getattr(point, name)
         if channels:

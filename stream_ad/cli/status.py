@@ -54,10 +54,12 @@ def _lag(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _document(status: SeriesStatus, counts: dict[str, int]) -> dict[str, Any]:
+    from stream_ad_connectors.alert_json import iso_utc
+
     return {
         **{name: getattr(status, name) for name in status.__dataclass_fields__},
-        "first_score": None if status.first_score_ns is None else utc(status.first_score_ns),
-        "last_score": None if status.last_score_ns is None else utc(status.last_score_ns),
+        "first_score": None if status.first_score_ns is None else iso_utc(status.first_score_ns),
+        "last_score": None if status.last_score_ns is None else iso_utc(status.last_score_ns),
         "scores": counts.get(status.series, 0),
     }
 

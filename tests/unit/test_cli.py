@@ -359,7 +359,7 @@ def test_replay_without_a_broker(run: Cli, tmp_path: Path) -> None:
 def test_scores_formats(run: Cli, tmp_path: Path) -> None:
     table = run("scores", "old", "--start", "2023-11-14")
     assert table.code == 0
-    assert "2023-11-14T22:13:20.000000Z" in table.out or "2023-11-14T22:13:20Z" in table.out
+    assert "2023-11-14T22:13:20Z" in table.out
     told = run("scores", "new", "--json")
     assert len(told.json) == 5
     assert told.json[0]["channels"]["a"]["value"] is None
