@@ -53,9 +53,16 @@ class NaiveMemory:
         distances = sorted(
             math.sqrt(((query - stored)[seen] ** 2).sum() * query.size / seen.sum())
             for block, stored in self.stored.items()
-            if without_fold is None or self._fold(block) != without_fold
+            if without_fold is None or block in self._far_from(without_fold)
         )
         return float(np.mean(distances[:3]))
+
+    def _far_from(self, fold: int) -> list[int]:
+        """Stored blocks of other folds; those that share rows with the fold's windows only when there are no others."""
+        own = [b for b in range(self.blocks) if self._fold(b) == fold]
+        others = [b for b in self.stored if self._fold(b) != fold]
+        far = [b for b in others if min(abs(b - o) for o in own) * self.hop >= self.length]
+        return far or others
 
     def held_out(self) -> Float64:
         """Log ratio of every block of the history."""

@@ -19,7 +19,7 @@ Float64 = NDArray[np.float64]
 
 __all__ = ["Normaliser"]
 
-_CLIP = 50.0  # z-scores beyond this say no more, and would drown the other channels
+_CLIP = 100.0  # z-scores beyond this say no more, and would drown the other channels
 _CONSTANT_SCALE = 0.05  # of a constant's own size
 _SMALLEST_SCALE = 1e-4  # of the median's size: below it a spread is rounding
 _TINY = 1e-6
@@ -61,7 +61,7 @@ class Normaliser:
         return cls(centre, scale, low, high, np.asarray(constant), scored if scored.any() else np.asarray(seen))
 
     def apply(self, rows: Float32) -> Float32:
-        """rows [..., channel] as z-scores clipped to +-50, NaN kept, float32."""
+        """rows [..., channel] as z-scores clipped to +-100, NaN kept, float32."""
         z = (rows.astype(np.float64) - self.centre) / self.scale
         return np.clip(z, -_CLIP, _CLIP).astype(np.float32)
 

@@ -128,7 +128,7 @@ def test_normaliser() -> None:
     assert abs(z[:, 3]).max() < 2
     np.testing.assert_array_equal(z[:, 0], 0)
     np.testing.assert_allclose(found.restore(z)[:, 3], history[3], atol=1e-6)
-    assert found.apply(np.full((1, 5), 1e9, np.float32)).max() == 50
+    assert found.apply(np.full((1, 5), 1e9, np.float32)).max() == 100
     again = Normaliser.from_arrays(found.arrays())
     np.testing.assert_array_equal(again.apply(history.T.astype(np.float32)), z)
     with pytest.raises(DataError, match="found none"):
