@@ -92,13 +92,13 @@ class Job:
     def create_topic(self, partitions: int) -> None:
         create_topics(self.kafka, self.topic, partitions=partitions)
 
-    def owns(self, worker: subprocess.Popen[bytes]) -> int:
-        """Partitions that a worker's log says it took last, so that a kill hits one that has work."""
+    def assigned(self, worker: subprocess.Popen[bytes]) -> int:
+        """How often the worker's log says that it took over a partition."""
         return self.log_of(worker).count("reading from")
 
     def worker(self) -> subprocess.Popen[bytes]:
-        log = (self.home / f"worker-{len(self.workers)}.log").open("wb")
-        started = subprocess.Popen([STREAM_AD, "worker"], cwd=self.home, env=self.env, stdout=log, stderr=log)
+        with (self.home / f"worker-{len(self.workers)}.log").open("wb") as log:
+            started = subprocess.Popen([STREAM_AD, "worker"], cwd=self.home, env=self.env, stdout=log, stderr=log)
         self.workers.append(started)
         return started
 
@@ -136,9 +136,12 @@ class Job:
             raise AssertionError(f"expected {dict(wanted)}, found {self.flux_counts()}\n{logs}")
 
     def scores(self, series: str) -> pd.DataFrame:
+        """What `stream-ad scores` prints, in time order, with a column time_ns."""
         text = self.run("scores", series, "--start", START, "--stop", "2026-03-01T00:00:00Z", "--format", "csv")
         (self.home / "scores.csv").write_text(text)
-        return pd.read_csv(self.home / "scores.csv")
+        frame = pd.read_csv(self.home / "scores.csv")
+        frame["time_ns"] = pd.to_datetime(frame["time"]).astype("datetime64[ns, UTC]").astype("int64")
+        return frame.sort_values("time_ns")
 
     def backtest(self, data: Path) -> dict[str, pd.DataFrame]:
         self.run("backtest", "--data", str(data), "--out", "bt")
