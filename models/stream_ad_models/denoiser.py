@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Condition", "Denoiser", "DenoiserConfig", "Preconditioning", "condition", "interpolate", "preconditioning"]
+from stream_ad_models.conditioning import Condition
 
-# The condition is standardised with this weight of prior variance 1: with nothing to see the prior alone remains, and
-# a constant window is divided by about .06, not by 0.
-_PRIOR_POINTS = 1 / 4
+__all__ = ["Denoiser", "DenoiserConfig", "Preconditioning", "preconditioning"]
+
 _LOG_V_FLOOR = -9.0  # of the network's unit-variance target: a standard deviation of .011
 _FREQUENCIES = 16
+_INPUTS = 5  # per reading: value, mask, guide, echo, noisy target
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,54 +77,6 @@ def preconditioning(sigma: Tensor, sigma_data: float) -> Preconditioning:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What the denoiser may look at, standardised per window and channel by its own present points.
-
-    values: [batch, window, channel] standardised, 0 where hidden. mask: 1.0 where present. guide: values drawn on
-    linearly through the hidden points. centre, scale: [batch, 1, channel]; value = standardised * scale + centre.
-    """
-
-    values: Tensor
-    mask: Tensor
-    guide: Tensor
-    centre: Tensor
-    scale: Tensor
-
-
-def interpolate(values: Tensor, mask: Tensor) -> Tensor:
-    """Linear interpolation through the present points, held flat beyond the first and the last; 0 if there are none.
-
-    values: [batch, window, channel]; mask: the same, bool.
-    """
-    steps = values.shape[1]
-    index = torch.arange(steps).view(1, steps, 1)
-    before = torch.where(mask, index, -1).cummax(dim=1).values
-    after = torch.where(mask, index, steps).flip(1).cummin(dim=1).values.flip(1)
-    low = values.gather(1, before.clamp(min=0))
-    high = values.gather(1, after.clamp(max=steps - 1))
-    low = torch.where(before < 0, high, low)
-    high = torch.where(after >= steps, low, high)
-    part = (index - before) / (after - before).clamp(min=1)
-    some = mask.any(dim=1, keepdim=True)
-    return torch.where(some, low + part * (high - low), 0.0)
-
-
-def condition(values: Tensor, cond_mask: Tensor) -> Condition:
-    """Standardise a window by its visible points alone, so that a target never reaches its own imputation.
-
-    values: [batch, window, channel] (anything finite where hidden); cond_mask: bool, the same shape.
-    """
-    mask = cond_mask.to(values.dtype)
-    count = mask.sum(dim=1, keepdim=True)
-    # the prior shrinks the scale and not the centre: a window moved by a constant gives the same standardised window
-    centre = (values * mask).sum(dim=1, keepdim=True) / count.clamp(min=1)
-    deviation = (values - centre) * mask
-    scale = (((deviation**2).sum(dim=1, keepdim=True) + _PRIOR_POINTS) / (count + _PRIOR_POINTS)).sqrt()
-    seen = deviation / scale
-    return Condition(seen, mask, interpolate(seen, cond_mask), centre, scale)
-
-
 class _Block(nn.Module):
     """Transformer block whose two layer norms are shifted, scaled and gated by the noise level (DiT, adaLN-zero)."""
 
@@ -166,14 +118,14 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         features = config.patch_steps * config.channels
-        self.embed = nn.Linear(4 * features, config.width)
+        self.embed = nn.Linear(_INPUTS * features, config.width)
         self.position = nn.Parameter(torch.randn(1, config.tokens, config.width) * 0.1)
         self.level = nn.Sequential(nn.Linear(2 * _FREQUENCIES, config.width), nn.SiLU())
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
         self.last = nn.Linear(config.width, 2 * config.width)
         self.read = nn.Linear(config.width, 2 * features)
-        # straight from a token's inputs to its outputs: linear interpolation costs the transformer nothing
-        self.straight = nn.Linear(4 * features, 2 * features, bias=False)
+        # straight from a token's inputs to its outputs: interpolation and echo cost the transformer nothing
+        self.straight = nn.Linear(_INPUTS * features, 2 * features, bias=False)
         for layer in (self.last, self.read, self.straight):
             nn.init.zeros_(layer.weight)
         frequencies = torch.exp(torch.linspace(math.log(0.5), math.log(30.0), _FREQUENCIES))
@@ -186,7 +138,8 @@ class Denoiser(nn.Module):
 
     def network(self, noisy: Tensor, c_noise: Tensor, given: Condition) -> tuple[Tensor, Tensor]:
         """The raw network F and log v, both [batch, window, channel]. c_noise: [batch or 1]."""
-        tokens = torch.cat([self._tokens(part) for part in (given.values, given.mask, given.guide, noisy)], dim=-1)
+        inputs = (given.values, given.mask, given.guide, given.echo, noisy)
+        tokens = torch.cat([self._tokens(part) for part in inputs], dim=-1)
         angle = c_noise[:, None, None] * self.frequencies
         level = self.level(torch.cat([angle.sin(), angle.cos()], dim=-1))
         hidden = self.embed(tokens) + self.position

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stream_ad_models.denoiser import Denoiser, condition, preconditioning
+from stream_ad_models.conditioning import condition
+from stream_ad_models.denoiser import Denoiser, preconditioning
 
 __all__ = ["Batch", "FitSettings", "Progress", "diffusion_loss", "draw_sigma", "fit", "learning_rate"]
 

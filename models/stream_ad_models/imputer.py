@@ -20,8 +20,9 @@ from torch import Tensor
 
 from stream_ad.errors import DataError, ModelError
 from stream_ad_models.cards import load_denoiser
+from stream_ad_models.conditioning import condition
 from stream_ad_models.coverage import band_factor
-from stream_ad_models.denoiser import Denoiser, condition
+from stream_ad_models.denoiser import Denoiser
 from stream_ad_models.masks import complementary_gratings
 from stream_ad_models.sampler import sample_targets
 
@@ -31,7 +32,7 @@ Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "universal.safetensors"
-_CHUNK_ROWS = 256  # windows of one channel per network call: its activations stay inside the processor's cache
+_CHUNK_ROWS = 128  # windows of one channel per network call: its activations stay inside the processor's cache
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from stream_ad_models.denoiser import Condition, Denoiser
+from stream_ad_models.conditioning import Condition
+from stream_ad_models.denoiser import Denoiser
 
 __all__ = ["heun", "sample_targets", "sigma_schedule"]
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from stream_ad_models.denoiser import Denoiser, DenoiserConfig, condition, interpolate, preconditioning
+from stream_ad_models.conditioning import condition, echo, interpolate
+from stream_ad_models.denoiser import Denoiser, DenoiserConfig, preconditioning
 from stream_ad_models.fitting import Batch, FitSettings, diffusion_loss, fit, learning_rate
+from stream_ad_models.masks import grating
 from stream_ad_models.sampler import heun, sigma_schedule
 from torch import Tensor
 
@@ -58,7 +60,7 @@ def test_condition_ignores_hidden_values_and_undoes_a_shift() -> None:
     plain = condition(values, mask)
     stained = condition(torch.where(mask, values, 1e6), mask)
     moved = condition(values + 5, mask)
-    for name in ("values", "mask", "guide", "centre", "scale"):
+    for name in ("values", "mask", "guide", "echo", "centre", "scale"):
         assert torch.allclose(getattr(plain, name), getattr(stained, name)), name
     assert torch.allclose(plain.values, moved.values, atol=1e-4)
     assert torch.allclose(plain.centre + 5, moved.centre, atol=1e-4)
@@ -179,3 +181,47 @@ def _heun_error(steps: int) -> float:
 def test_sampler_reaches_a_known_gaussian_at_second_order() -> None:
     assert _heun_error(32) < 0.02
     assert _heun_error(64) < 0.4 * _heun_error(32)
+
+
+@pytest.mark.parametrize(("period", "width"), [(9.0, 16), (12.0, 8), (18.0, 16), (23.5, 32)])
+def test_echo_carries_a_period_through_a_gap(period: float, width: int) -> None:
+    cycles = torch.arange(128) / period + torch.linspace(0, 0.9, 4)[:, None]
+    values = torch.sin(2 * torch.pi * cycles)[..., None]
+    mask = torch.from_numpy(grating(128, width))[None, :, None].expand_as(values)
+    given = condition(values, mask)
+    hidden = ((values - given.centre) / given.scale)[~mask]
+    assert (given.echo[~mask] - hidden).square().mean() < 0.02
+    assert (given.guide[~mask] - hidden).square().mean() > 1.0
+
+
+def test_echo_matches_the_obvious_one() -> None:
+    rng = np.random.default_rng(3)
+    mask = torch.from_numpy(rng.random((5, 64, 2)) > 0.4)
+    seen = torch.from_numpy(rng.standard_normal((5, 64, 2)).astype(np.float32)) * mask
+    guide = interpolate(seen, mask)
+    found = echo(seen, mask.float(), guide).numpy()
+    for row, channel in np.ndindex(5, 2):
+        expected = _naive_echo(*(part[row, :, channel].double().numpy() for part in (seen, mask, guide)))
+        assert np.allclose(found[row, :, channel], expected, atol=1e-3)
+
+
+def _naive_echo(seen: np.ndarray, mask: np.ndarray, guide: np.ndarray) -> np.ndarray:
+    weights = np.full(64, np.inf)
+    for lag in range(1, 64):
+        both = (mask[lag:] * mask[:-lag]) > 0
+        if both.sum() >= 8:
+            weights[lag] = np.mean((seen[lag:] - seen[:-lag])[both] ** 2) + 0.5 / both.sum()
+    weights = np.exp(-(weights - weights.min()) / (0.05 + weights.min() / 4))
+    out = np.empty(64)
+    for step in range(64):
+        pull = [(weights[abs(step - other)], seen[other]) for other in range(64) if mask[other] and other != step]
+        out[step] = (sum(w * v for w, v in pull) + 1e-3 * guide[step]) / (sum(w for w, _ in pull) + 1e-3)
+    return out
+
+
+def test_echo_with_no_lag_to_trust_is_the_guide() -> None:
+    values = torch.randn(3, 128, 1)
+    mask = torch.zeros(3, 128, 1, dtype=torch.bool)
+    mask[:, ::40] = True
+    given = condition(values, mask)
+    assert torch.allclose(given.echo, given.guide, atol=1e-5)

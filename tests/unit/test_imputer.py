@@ -52,7 +52,7 @@ def _mse(windows: np.ndarray, mean: np.ndarray) -> float:
     return float(np.mean((windows - mean) ** 2))
 
 
-@pytest.mark.parametrize("period", [9.0, 14.0, 23.5])
+@pytest.mark.parametrize("period", [9.0, 14.0, 23.5, 40.0])
 def test_held_out_sine_beats_interpolation_and_zero(imputer: UniversalImputer, period: float) -> None:
     windows = _sines(period)
     error = _mse(windows, imputer.impute(windows, grating=16).mean)
