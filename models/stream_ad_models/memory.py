@@ -9,7 +9,7 @@ splits by channel. (Without the folds, windows next to a stored one hide how far
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -68,12 +68,16 @@ class Level:
     scale: Float32
     windows: Float32
     edge: float
+    _norms: Float32 = field(init=False, repr=False)
 
-    def distances(self, stats: WindowStats, windows: Float32 | None = None) -> tuple[Float32, Float32]:
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_norms", np.square(self.windows).sum(axis=1))
+
+    def distances(self, stats: WindowStats) -> tuple[Float32, Float32]:
         """Mean distance to the nearest windows [n], NaN where no channel is present, and its square by channel
-        [n, channel]; `windows` instead of the stored ones."""
+        [n, channel]."""
         parts = [
-            self._distances(stats.values[at : at + _CHUNK], stats.present[at : at + _CHUNK], windows)
+            self._distances(stats.values[at : at + _CHUNK], stats.present[at : at + _CHUNK])
             for at in range(0, len(stats.present), _CHUNK)
         ]
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
@@ -83,13 +87,10 @@ class Level:
         flat = (values.reshape(len(values), -1) - self.centre) / self.scale
         return np.asarray(np.clip(flat, -_CLIP, _CLIP), np.float32)
 
-    def _distances(
-        self, values: Float32, present: NDArray[np.bool_], windows: Float32 | None
-    ) -> tuple[Float32, Float32]:
-        stored = self.windows if windows is None else windows
+    def _distances(self, values: Float32, present: NDArray[np.bool_]) -> tuple[Float32, Float32]:
         mask = np.repeat(present, FEATURES, axis=1).astype(np.float32)
         query = self.standardise(values) * mask
-        nearest = stored[_nearest(query, mask, stored)]  # [n, k, channel * FEATURES]
+        nearest = self.windows[self._nearest(query, mask)]  # [n, k, channel * FEATURES]
         # Once more, by differences: the expanded square loses small distances to rounding, and so depends on the batch.
         apart = np.square(query[:, None, :] - nearest) * mask[:, None, :]
         by_channel = apart.reshape(*nearest.shape[:2], -1, FEATURES).sum(axis=3)
@@ -101,14 +102,13 @@ class Level:
         seen = present.any(axis=1)
         return np.where(seen, distance, np.nan).astype(np.float32), split.astype(np.float32)
 
-
-def _nearest(query: Float32, mask: Float32, stored: Float32) -> NDArray[np.int64]:
-    """Numbers of the nearest stored windows [n, k], missing features left out of the distance."""
-    queries, windows = torch.from_numpy(query), torch.from_numpy(stored)
-    squares = windows.square()
-    norms = squares.sum(dim=1) if mask.all() else torch.from_numpy(mask) @ squares.T
-    apart = torch.addmm(norms.expand(len(query), len(stored)), queries, windows.T, alpha=-2.0)
-    return np.asarray(apart.topk(min(NEIGHBOURS, len(stored)), dim=1, largest=False).indices.numpy())
+    def _nearest(self, query: Float32, mask: Float32) -> NDArray[np.int64]:
+        """Numbers of the nearest stored windows [n, k], missing features left out of the distance."""
+        windows = torch.from_numpy(self.windows)
+        norms = torch.from_numpy(self._norms) if mask.all() else torch.from_numpy(mask) @ windows.square().T
+        norms = norms.expand(len(query), len(windows))
+        apart = torch.addmm(norms, torch.from_numpy(query), windows.T, alpha=-2.0)
+        return np.asarray(apart.topk(min(NEIGHBOURS, len(windows)), dim=1, largest=False).indices.numpy())
 
 
 class WindowMemory:
@@ -230,5 +230,6 @@ def _held_out(
         others = apart if apart.any() else others
         if others.any():
             part = WindowStats(stats.values[own], stats.present[own])
-            distance[own], split[own] = level.distances(part, windows[others])
+            far = Level(level.length, level.centre, level.scale, windows[others], edge=1.0)
+            distance[own], split[own] = far.distances(part)
     return distance, split
