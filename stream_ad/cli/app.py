@@ -67,6 +67,9 @@ def run(args: Sequence[str] | None = None) -> int:
     argv = _global_first(sys.argv[1:] if args is None else args)
     debug = "--debug" in argv
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if not debug:
+        for library in ("kafka", "aiokafka"):  # they warn of slow callbacks and retries; what matters comes as an error
+            logging.getLogger(library).setLevel(logging.ERROR)
     try:
         app(argv, prog_name="stream-ad")
     except SystemExit as error:
