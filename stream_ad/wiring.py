@@ -168,5 +168,5 @@ def with_machine_topic(settings: Settings) -> Settings:
     """Embedded settings always have the machine's own topic."""
     if any(s.topic == MACHINE_TOPIC for s in settings.subscription):
         return settings
-    machine = Subscription(topic=MACHINE_TOPIC, step=MACHINE_STEP, time_unit="ns")
+    machine = Subscription(topic=MACHINE_TOPIC, step=MACHINE_STEP)
     return settings.model_copy(update={"subscription": (*settings.subscription, machine)})
