@@ -14,6 +14,7 @@ from stream_ad.cli.common import Json, emit_json, say, settings_of
 from stream_ad.errors import ConfigError, StreamAdError
 
 if TYPE_CHECKING:
+    from stream_ad.replay import Plan
     from stream_ad_connectors.kafka_publisher import KafkaPublisher
 
     from stream_ad.settings import Settings, Subscription
@@ -61,7 +62,10 @@ def command(
     with _closing(publisher), _bar(plan.rows, topic) as progress:
         begun = clock.monotonic_s()
         sent = replay(plan, topic, publisher, encoder, clock, progress=progress)
-    seconds = round(clock.monotonic_s() - begun, 2)
+    _tell(plan, topic, sent, round(clock.monotonic_s() - begun, 2), as_json=as_json)
+
+
+def _tell(plan: Plan, topic: str, sent: int, seconds: float, *, as_json: bool) -> None:
     names = sorted({table.series for table in plan.tables})
     if as_json:
         emit_json({"topic": topic, "series": names, "sent": sent, "seconds": seconds})
