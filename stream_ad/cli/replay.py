@@ -14,9 +14,9 @@ from stream_ad.cli.common import Json, emit_json, say, settings_of
 from stream_ad.errors import ConfigError, StreamAdError
 
 if TYPE_CHECKING:
-    from stream_ad.replay import Plan
     from stream_ad_connectors.kafka_publisher import KafkaPublisher
 
+    from stream_ad.replay import Plan
     from stream_ad.settings import Settings, Subscription
 
 __all__ = ["command"]
