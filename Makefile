@@ -36,11 +36,11 @@ $(STAMP): $(LOCKS) pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# All four have their say, whichever fails.
 check: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@failed=; for tool in "ruff check ." "ruff format --check ." mypy lint-imports; do \
+		echo "== $$tool"; $(BIN)/$$tool || failed="$$failed [$$tool]"; \
+	done; test -z "$$failed" || { echo "check: failed:$$failed" >&2; exit 1; }
 
 # The whole suite. Integration tests bring their own Kafka and InfluxDB, built once into the user's cache.
 test: $(STAMP)
