@@ -29,11 +29,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from metrics import auc_pr, vus_pr
 from numpy.typing import NDArray
 
 from stream_ad.backtest import Case, score_case
 from stream_ad.errors import DataError
+from stream_ad.metrics import auc_pr, vus_pr
 from stream_ad.ports import Scorer
 from stream_ad.settings import Settings
 

@@ -37,6 +37,8 @@ TimeUnit = Literal["s", "ms", "us", "ns"]
 
 def duration_ns(text: str) -> int:
     """Nanoseconds of "1s", "500ms", "5min", "1h", "1D". ValueError when it is not a positive duration."""
+    if not re.search(r"[A-Za-z]", text):
+        raise ValueError(f"expected a duration with its unit, such as '1s' or '5min', found {text!r}")
     try:
         value = int(pd.Timedelta(re.sub(r"d$", "D", text.strip())).value)
     except ValueError as error:

@@ -72,12 +72,12 @@ SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {"universal": _universal, 
 
 def build_scorer(settings: Settings) -> Scorer:
     """The scorer that detector.scorer names."""
-    import torch
-
-    torch.set_num_threads(settings.detector.threads)
     name = settings.detector.scorer
     if name not in SCORERS:
         raise ConfigError(f"detector.scorer: expected one of {sorted(SCORERS)}, found {name!r}")
+    import torch
+
+    torch.set_num_threads(settings.detector.threads)
     return SCORERS[name](settings)
 
 

@@ -84,6 +84,7 @@ def _run_in_faust(settings: Settings, build: Callable[[], Ingest]) -> None:
         app = _app(settings, directory)
         app.service(_ingest_service(build, outcome))
         worker = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True)
+        worker.spinner = None  # it writes to a terminal that may not be one
         try:
             worker.execute_from_commandline()
         except SystemExit as exit_:

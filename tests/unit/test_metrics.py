@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-
-def _metrics() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "metrics.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_metrics", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-metrics = _metrics()
+from stream_ad import metrics
 
 
 def case(seed: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
