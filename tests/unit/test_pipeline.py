@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def alerts(outs: Iterable[Outputs]) -> list[tuple[str, AlertState]]:
 def run(log: Sequence[SourceRecord], cuts: Sequence[int], conf: Settings, store: MemoryProfiles) -> list[Outputs]:
     pipeline = Pipeline(conf, SCORER, store)
     bounds = [0, *sorted(cuts), len(log)]
-    outs = [pipeline.process(log[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    outs = [pipeline.process(log[a:b]) for a, b in pairwise(bounds)]
     return [*outs, pipeline.flush()]
 
 
@@ -86,7 +87,7 @@ def test_every_row_has_the_score_of_the_naive_pipeline(fitted: bool) -> None:
     values = signal(60)
     store = fitted_profiles() if fitted else MemoryProfiles()
     held = contents(run(log_of(values), [7, 50, 51], make_settings(), store))
-    expected = naive.scores(values, SCORER, store.promoted and store.load("s", "level") or None, memory=256)
+    expected = naive.scores(values, SCORER, (store.promoted and store.load("s", "level")) or None, memory=256)
     assert {START_NS + slot * STEP_NS for slot in expected} == {time for _, time in held}
     for slot, raw in expected.items():
         score, revision = held["s", START_NS + slot * STEP_NS]
