@@ -14,9 +14,10 @@ from stream_ad.ports import Checkpoint, Profile, ProfileStore, Scorer, Session, 
 from stream_ad.profiles import fit_profile
 from stream_ad.records import DeadLetter, Outputs, SeriesStatus, SourceRecord
 from stream_ad.recovery import restore_series, save_series
-from stream_ad.series import FitWork, Key, Series, SeriesRules, WindowWork
+from stream_ad.series import Key, Series, SeriesRules
 from stream_ad.settings import Settings, duration_ns
 from stream_ad.telling import Teller, Told
+from stream_ad.work import FitWork, WindowWork
 
 __all__ = ["Pipeline"]
 
@@ -174,7 +175,7 @@ class Pipeline:
             for series, work, _ in jobs:
                 series.teller.begin(work)
                 for place in range(len(work.windows)):
-                    series.teller.tell(series, work, place, next(results), out)
+                    series.teller.tell(series.scoring, work, place, next(results), out)
 
     def _session_for(self, series: Series, work: WindowWork) -> Session:
         assert series.profile is not None
@@ -280,8 +281,8 @@ def _status(series: Series) -> SeriesStatus:
         memory_slots=memory,
         memory_capacity=capacity,
         profile_version=series.profile.version if series.profile else "",
-        first_score_ns=series.first_told_ns,
-        last_score_ns=series.last_told_ns,
+        first_score_ns=series.teller.first_told_ns,
+        last_score_ns=series.teller.last_told_ns,
         open_alerts=0 if series.teller.tracker.open_alert is None else 1,
         detail=detail,
     )

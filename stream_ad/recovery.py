@@ -95,8 +95,8 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
         tracker=told["tracker"],
         spans=told["spans"],
         early=told["early"],
-        first_told_ns=series.first_told_ns,
-        last_told_ns=series.last_told_ns,
+        first_told_ns=series.teller.first_told_ns,
+        last_told_ns=series.teller.last_told_ns,
         rows=rows,
     )
     return msgspec.msgpack.encode(state)
@@ -120,7 +120,7 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
     series.next_end, series.next_emit = state.next_end, state.next_emit
     series.told_from, series.origin, series.next_fit = state.told_from, state.origin, state.next_fit
     series.flushed, series.dirty = state.flushed, set(state.dirty)
-    series.first_told_ns, series.last_told_ns = state.first_told_ns, state.last_told_ns
+    series.teller.first_told_ns, series.teller.last_told_ns = state.first_told_ns, state.last_told_ns
     series.resume_offset = state.offset
     series.teller.step_ns = state.step_ns
     series.teller.restore(state.tracker, state.spans, state.early)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +19,12 @@ from stream_ad.grid import Grid, Placement, infer_step_ns
 from stream_ad.ports import Profile, Scorer, Session, Window
 from stream_ad.records import Observation
 from stream_ad.rows import RowStore
-from stream_ad.telling import Teller
+from stream_ad.telling import Scoring, Teller
+from stream_ad.work import FitWork, Why, WindowWork
 
-__all__ = ["FitWork", "Key", "Series", "SeriesRules", "WindowWork"]
+__all__ = ["Key", "Series", "SeriesRules"]
 
 MAX_WAITING = 4096
-Why = Literal["live", "revise", "recall", "provisional"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +47,6 @@ class SeriesRules:
     memory_steps: int
     false_alarms_per_s: float
     episodes: EpisodeRule
-
-
-@dataclass(frozen=True, slots=True)
-class WindowWork:
-    """Windows to score in order. fresh = into a new session, which then replaces the series' own unless provisional.
-
-    seen: per window, bool [emit_to - emit_from], the slots to tell: those that had an observation.
-    why: live = slots told for the first time; revise = told again; recall = told before a restart; provisional = told
-    although later slots are still to come.
-    """
-
-    windows: tuple[Window, ...]
-    seen: tuple[NDArray[np.bool_], ...]
-    why: Why
-    fresh: bool = False
-    dirty: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class FitWork:
-    """A new profile from all rows so far; `after` refills the new session."""
-
-    history: NDArray[np.float32]
-    history_end_ns: int
-    after: WindowWork
 
 
 @dataclass(slots=True)
@@ -106,8 +80,6 @@ class Series:
     dirty: set[int] = field(default_factory=set)
     queue: list[WindowWork | FitWork] = field(default_factory=list)
     parked_to: int = 0
-    first_told_ns: int | None = None
-    last_told_ns: int | None = None
     last_seen_s: float = 0.0
     _index: dict[str, int] = field(default_factory=dict)
     waiting: list[tuple[Observation, int]] = field(default_factory=list)
@@ -136,6 +108,15 @@ class Series:
         step_ns = self.grid.step_ns if self.grid else (self.rules.step_ns or profile.step_ns or 1_000_000_000)
         self.calibration = Calibration.fit(profile.fitted.held_out, step_ns / 1e9, self.rules.false_alarms_per_s)
         self.session = self.scorer.open(profile.fitted.arrays)
+
+    @property
+    def scoring(self) -> Scoring:
+        """What the teller needs to know; there must be a grid and a profile."""
+        assert self.grid is not None
+        assert self.calibration is not None
+        assert self.profile is not None
+        version = f"{self.scorer.name}-{self.scorer.version}/{self.profile.version}"
+        return Scoring(self.grid, tuple(self.channels), self.calibration, version, self.next_emit)
 
     # ---- readings in
 

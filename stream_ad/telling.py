@@ -5,22 +5,33 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ad.calibration import Calibration
 from stream_ad.episodes import EpisodeRule, EpisodeTracker
+from stream_ad.grid import Grid
 from stream_ad.ports import ScoredSlots, Window
 from stream_ad.records import Alert, AlertState, Outputs, ScoreBatch
+from stream_ad.work import WindowWork
 
-if TYPE_CHECKING:
-    from stream_ad.series import Series, WindowWork
-
-__all__ = ["Teller", "Told", "merge_batches"]
+__all__ = ["Scoring", "Teller", "Told", "merge_batches"]
 
 SAME = 5e-5  # a score that moved less than this (relative) is not told again
 MAX_SPANS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How a series is scored now. next_emit: the first slot that is not told yet."""
+
+    grid: Grid
+    channels: tuple[str, ...]
+    calibration: Calibration
+    model_version: str
+    next_emit: int
 
 
 class Told:
@@ -61,6 +72,8 @@ class Teller:
     step_ns: int = 1_000_000_000
     early: dict[str, Alert] = field(default_factory=dict)
     spans: list[tuple[str, int, int]] = field(default_factory=list)
+    first_told_ns: int | None = None
+    last_told_ns: int | None = None
     _tracker: EpisodeTracker | None = None
     _trial: EpisodeTracker | None = None
 
@@ -74,18 +87,18 @@ class Teller:
         """Called before the results of one piece of work."""
         self._trial = copy.deepcopy(self.tracker) if work.why == "provisional" else None
 
-    def tell(self, series: Series, work: WindowWork, place: int, scored: ScoredSlots, out: Outputs) -> None:
+    def tell(self, scoring: Scoring, work: WindowWork, place: int, scored: ScoredSlots, out: Outputs) -> None:
         """Adds to `out` what is new of the slots of the work's window number `place`."""
         if not work.seen[place].any():
             return
-        batch, slots = _batch(series, work.windows[place], work.seen[place], scored)
+        batch, slots = _batch(self.series, scoring, work.windows[place], work.seen[place], scored)
         before, revision = self.told.of(slots)
         if work.why == "recall":
             self.told.set(slots, batch.score, revision)
             return
-        series.first_told_ns = series.first_told_ns or int(batch.event_time_ns[0])
-        series.last_told_ns = max(series.last_told_ns or 0, int(batch.event_time_ns[-1]))
-        ids = self._alerts(series, work, batch, slots, out)
+        self.first_told_ns = self.first_told_ns or int(batch.event_time_ns[0])
+        self.last_told_ns = max(self.last_told_ns or 0, int(batch.event_time_ns[-1]))
+        ids = self._alerts(scoring.next_emit, work, batch, slots, out)
         again = ~np.isnan(before)
         revision = np.where(again, revision + 1, 0).astype(np.int32)
         batch = replace(batch, revision=revision, alert_id=tuple(ids))
@@ -98,7 +111,7 @@ class Teller:
             out.scores.append(_take(batch, new))
 
     def _alerts(
-        self, series: Series, work: WindowWork, batch: ScoreBatch, slots: NDArray[np.int64], out: Outputs
+        self, next_emit: int, work: WindowWork, batch: ScoreBatch, slots: NDArray[np.int64], out: Outputs
     ) -> Sequence[str]:
         if work.why == "live":
             events, ids = self.tracker.advance(batch)
@@ -106,7 +119,7 @@ class Teller:
             out.alerts.extend(self._settle(events, int(batch.event_time_ns[-1])))
             return ids
         ids = [self._id_at(int(t)) for t in batch.event_time_ns]
-        fresh = slots >= series.next_emit
+        fresh = slots >= next_emit
         if self._trial is not None and fresh.any():
             events, told = self._trial.advance(_take(batch, fresh))
             for position, alert_id in zip(np.flatnonzero(fresh), told, strict=True):
@@ -154,22 +167,19 @@ class Teller:
 
 
 def _batch(
-    series: Series, window: Window, present: NDArray[np.bool_], scored: ScoredSlots
+    series: str, scoring: Scoring, window: Window, present: NDArray[np.bool_], scored: ScoredSlots
 ) -> tuple[ScoreBatch, NDArray[np.int64]]:
     """Scores of the slots of a window that are to be told, and these slots (int64 [n]); revision and alert ids are
     still to be set."""
-    assert series.grid is not None
-    assert series.calibration is not None
-    assert series.profile is not None
     top = window.end_slot + 1
     stop = len(window.rows) - (top - window.emit_to)
     values = window.rows[len(window.rows) - (top - window.emit_from) : stop]
     slots = np.arange(window.emit_from, window.emit_to, dtype=np.int64)[present]
     return ScoreBatch(
-        series=series.key.series,
-        channels=tuple(series.channels),
-        event_time_ns=series.grid.anchor_ns + slots * series.grid.step_ns,
-        score=series.calibration.score(scored.raw[present]),
+        series=series,
+        channels=scoring.channels,
+        event_time_ns=scoring.grid.anchor_ns + slots * scoring.grid.step_ns,
+        score=scoring.calibration.score(scored.raw[present]),
         value=values[present],
         expected=scored.expected[present],
         lower=scored.lower[present],
@@ -177,7 +187,7 @@ def _batch(
         attribution=scored.attribution[present],
         revision=np.zeros(len(slots), dtype=np.int32),
         alert_id=("",) * len(slots),
-        model_version=f"{series.scorer.name}-{series.scorer.version}/{series.profile.version}",
+        model_version=scoring.model_version,
     ), slots
 
 

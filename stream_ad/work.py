@@ -1,0 +1,40 @@
+"""What a series asks to be done, captured at the reading that makes it due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_ad.ports import Window
+
+__all__ = ["FitWork", "Why", "WindowWork"]
+
+Why = Literal["live", "revise", "recall", "provisional"]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowWork:
+    """Windows to score in order. fresh = into a new session, which then replaces the series' own unless provisional.
+
+    seen: per window, bool [emit_to - emit_from], the slots to tell: those that had an observation.
+    why: live = slots told for the first time; revise = told again; recall = told before a restart; provisional = told
+    although later slots are still to come.
+    """
+
+    windows: tuple[Window, ...]
+    seen: tuple[NDArray[np.bool_], ...]
+    why: Why
+    fresh: bool = False
+    dirty: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class FitWork:
+    """A new profile from all rows so far; `after` refills the new session."""
+
+    history: NDArray[np.float32]
+    history_end_ns: int
+    after: WindowWork
