@@ -16,7 +16,7 @@ from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from stream_ad.settings import KafkaSettings
-from stream_ad_connectors.kafka_common import kafka_error, missing_topic, python_options, quiet, timeout_ms
+from stream_ad_connectors.kafka_common import kafka_error, missing_topic, python_options, quiet, reach, timeout_ms
 
 __all__ = ["CommittedOffset", "GroupLag", "KafkaAdmin", "ensure_topics"]
 
@@ -166,6 +166,7 @@ class KafkaAdmin:
     def _connected(self) -> KafkaAdminClient:
         if self._client is None:
             with quiet():
+                reach(self._settings)
                 self._client = KafkaAdminClient(**python_options(self._settings))
         return self._client
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 from stream_ad.errors import AccessError, ConfigError, DataError, StreamAdError, UnavailableError
 from stream_ad.settings import KafkaSettings
 
-__all__ = ["bootstrap_servers", "kafka_error", "missing_topic", "python_options", "quiet", "timeout_ms"]
+__all__ = ["bootstrap_servers", "kafka_error", "missing_topic", "python_options", "quiet", "reach", "timeout_ms"]
 
 _ACCESS = ("AuthorizationFailedError", "AuthenticationFailedError", "AuthorizationError", "AuthorizationFailed")
 _CONFIG = frozenset(
@@ -67,6 +68,26 @@ def python_options(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
+def reach(settings: KafkaSettings) -> None:
+    """OSError when nobody listens at any of the brokers' addresses.
+
+    Asked before a client of kafka-python is made: one that finds no broker raises from its constructor and leaves its
+    thread behind, and a worker that waits for its broker would gather them.
+    """
+    refused: OSError | None = None
+    for server in bootstrap_servers(settings):
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=settings.request_timeout_s).close()
+        except ValueError as error:
+            raise ConfigError(f"kafka.bootstrap: expected host:port, found {server!r}") from error
+        except OSError as error:
+            refused = error
+        else:
+            return
+    raise refused or OSError("no address")
+
+
 class _Quiet:
     """Counts who wants quiet, as several threads may at once: the first sets the levels, the last sets them back."""
 
@@ -107,7 +128,8 @@ def quiet() -> Iterator[None]:
 def missing_topic(topic: str, partitions: int = 1) -> ConfigError:
     return ConfigError(
         f"topic {topic!r} does not exist on the broker",
-        mend=f"create it: kafka-topics.sh --bootstrap-server BROKER --create --topic {topic} --partitions {partitions}",
+        mend=f"create it: kafka-topics.sh --bootstrap-server BROKER --create --topic {topic} --partitions {partitions};"
+        f" or send it a file: stream-ad replay FILE --topic {topic} --create",
     )
 
 

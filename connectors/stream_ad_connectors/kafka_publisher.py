@@ -9,7 +9,7 @@ from kafka.errors import KafkaError
 
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_admin import KafkaAdmin
-from stream_ad_connectors.kafka_common import kafka_error, python_options, quiet, timeout_ms
+from stream_ad_connectors.kafka_common import kafka_error, python_options, quiet, reach, timeout_ms
 
 __all__ = ["KafkaPublisher"]
 
@@ -61,6 +61,7 @@ class KafkaPublisher:
             self._topics.add(topic)
         if self._producer is None:
             with quiet():
+                reach(self._settings)
                 self._producer = KafkaProducer(**_publisher_options(self._settings))
         return self._producer
 

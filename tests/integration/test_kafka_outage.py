@@ -39,7 +39,7 @@ async def test_state_survives_compaction(own_broker: KafkaServer, namespace: str
         assert time.monotonic() < deadline
         assert await state.load("t", 0) == expected
     assert await state.load("t", 0) == expected
-    await state.close()
+    await state.stop()
     admin.close()
 
 
@@ -69,5 +69,5 @@ async def test_the_broker_goes_and_comes_back(own_broker: KafkaServer, namespace
         sink.write(Outputs(dead_letters=[LETTER]))
         await state.save("t", 0, {"a": b"3"})
         assert await state.load("t", 0) == {"a": b"3"}
-    await state.close()
+    await state.stop()
     sink.close()
