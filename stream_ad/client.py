@@ -158,7 +158,8 @@ class Client:
         """
         start_ns = 0 if start is None else moment_ns(start, name="start")
         stop_ns = END_NS if stop is None else moment_ns(stop, name="stop")
-        return score_frame(self._opened().scores.scores(series, start_ns, stop_ns), channels=channels)
+        batches = self._opened().scores.scores(series, start_ns, stop_ns, detail=channels)
+        return score_frame(batches, channels=channels)
 
     # ---- house-keeping
 

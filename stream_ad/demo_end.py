@@ -130,7 +130,7 @@ def _tell_machine(view: DemoView, run: Run, alerts: Sequence[Alert]) -> None:
     if status is None:
         view.say(f"  {run.machine}: no reading yet")
         return
-    slots = sum(len(batch) for batch in run.store.scores.scores(run.machine, run.start_ns, run.stop_ns))
+    slots = sum(map(len, run.store.scores.scores(run.machine, run.start_ns, run.stop_ns, detail=False)))
     view.series(status, slots, sum(alert.series == run.machine for alert in alerts))
 
 

@@ -236,8 +236,9 @@ class Sink(Protocol):
 class ScoreReader(Protocol):
     """Score history. Times are half-open: start <= t < stop."""
 
-    def scores(self, series: str, start_ns: int, stop_ns: int) -> list[ScoreBatch]:
-        """In time order; empty when there is nothing. Batches of one series may differ in channels."""
+    def scores(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> list[ScoreBatch]:
+        """In time order; empty when there is nothing. Batches of one series may differ in channels; without detail
+        they have none (and come much sooner)."""
         ...
 
     def score_counts(self) -> dict[str, int]:

@@ -49,8 +49,8 @@ class InfluxStore:
         """Points passed over because the bucket does not keep their time."""
         return self._connection.points_too_old
 
-    def scores(self, series: str, start_ns: int, stop_ns: int) -> list[ScoreBatch]:
-        return self._reader.scores(series, start_ns, stop_ns)
+    def scores(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> list[ScoreBatch]:
+        return self._reader.scores(series, start_ns, stop_ns, detail=detail)
 
     def score_counts(self) -> dict[str, int]:
         return self._reader.score_counts()

@@ -61,7 +61,7 @@ class InfluxReader:
     def __init__(self, connection: InfluxConnection) -> None:
         self._connection = connection
 
-    def scores(self, series: str, start_ns: int, stop_ns: int) -> list[ScoreBatch]:
+    def scores(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> list[ScoreBatch]:
         """Channels come sorted by name; without channel detail in the store, batches have no channels."""
         if start_ns >= stop_ns:
             return []
@@ -70,11 +70,12 @@ class InfluxReader:
         if not len(slots):
             return []
         times = _times_ns(slots)
-        detail = pa.concat_tables(
+        pages = [
             self._connection.query(_CHANNELS, {**params, "from_ns": first, "to_ns": last + 1}, _CHANNEL_COLUMNS)
-            for first, last in _pages(times)
-        )
-        channels, arrays, there = _detail(detail, times)
+            for first, last in (_pages(times) if detail else ())
+        ]
+        found = pa.concat_tables(pages) if pages else pa.schema(list(_CHANNEL_COLUMNS.items())).empty_table()
+        channels, arrays, there = _detail(found, times)
         return list(_batches(series, slots, channels, arrays, there))
 
     def score_counts(self) -> dict[str, int]:

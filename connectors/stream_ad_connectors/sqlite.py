@@ -94,14 +94,15 @@ class SqliteStore:
             self._writer.close()
             self._reader.close()
 
-    def scores(self, series: str, start_ns: int, stop_ns: int) -> list[ScoreBatch]:
+    def scores(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> list[ScoreBatch]:
         """Slots with start <= time < stop; a new batch begins where the channels or the model version change."""
+        query = _SELECT_SCORES if detail else _SELECT_SCORES.replace(" detail,", " x'',")
         with self._read_lock, reading(self._reader, self._path):
-            rows = self._reader.execute(_SELECT_SCORES, (series, _int64(start_ns), _int64(stop_ns))).fetchall()
+            rows = self._reader.execute(query, (series, _int64(start_ns), _int64(stop_ns))).fetchall()
             layouts = self._names("SELECT id, channels FROM layout", {row[5] for row in rows})
             models = self._names("SELECT id, version FROM model", {row[6] for row in rows})
         return [
-            _batch(series, msgspec.json.decode(layouts[layout], type=tuple[str, ...]), models[model], list(group))
+            _batch(series, _channels(layouts[layout]) if detail else (), models[model], list(group))
             for (layout, model), group in groupby(rows, key=lambda row: (row[5], row[6]))
         ]
 
@@ -204,6 +205,10 @@ def _details(batch: ScoreBatch) -> Iterator[bytes]:
     stacked = np.stack(arrays, axis=1).astype("<f4", copy=False)
     raw, width = stacked.tobytes(), stacked[0].nbytes
     return (raw[at : at + width] for at in range(0, len(raw), width)) if width else repeat(b"", len(batch))
+
+
+def _channels(layout: bytes | str) -> tuple[str, ...]:
+    return msgspec.json.decode(layout, type=tuple[str, ...])
 
 
 def _batch(series: str, channels: tuple[str, ...], model_version: str, rows: list[Any]) -> ScoreBatch:

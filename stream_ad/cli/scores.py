@@ -52,7 +52,8 @@ def command(
     stop_ns = END_NS if stop is None else moment_ns(stop, name="--stop")
     store = open_store(settings)
     try:
-        batches = store.scores.scores(series, start_ns, stop_ns)
+        detail = channels and form is not Format.TABLE
+        batches = store.scores.scores(series, start_ns, stop_ns, detail=detail)
         if not any(len(batch) for batch in batches):
             raise _nothing(store, series, start_ns, stop_ns, open_end=stop is None)
         if plot is not None:
@@ -72,7 +73,7 @@ def _nothing(store: Store, series: str, start_ns: int, stop_ns: int, *, open_end
         known = ", ".join(sorted(counts)[:10]) + (", ..." if len(counts) > 10 else "")
         mend = f"series with scores: {known}" if counts else "no series has scores yet: `stream-ad status` says why"
         return DataError(f"series {series!r} has no scores", mend=mend)
-    every = [batch for batch in store.scores.scores(series, 0, END_NS) if len(batch)]
+    every = [batch for batch in store.scores.scores(series, 0, END_NS, detail=False) if len(batch)]
     if not every:
         return DataError(f"series {series!r} has no scores {asked}")
     first, last = int(every[0].event_time_ns[0]), int(every[-1].event_time_ns[-1])

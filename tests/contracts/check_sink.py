@@ -44,6 +44,20 @@ def scores_come_back_exactly(target: SinkUnderTest, promises: SinkPromises) -> N
     expect_scores(target, promises, series, first, second)
 
 
+def scores_without_detail_have_no_channels(target: SinkUnderTest, promises: SinkPromises) -> None:
+    """What tables and plots of long ranges read."""
+    series = promises.name("slim")
+    told = batch(series, [promises.time_ns(i) for i in range(4)], seed=3)
+    write_scores(target, told)
+    expect_scores(target, promises, series, told)
+    if target.scores is None:
+        return
+    (slim,) = target.scores.scores(series, promises.time_ns(0), promises.time_ns(4), detail=False)
+    assert slim.channels == ()
+    assert slim.value.shape == (4, 0)
+    assert slim.score.tolist() == told.score.tolist()
+
+
 def writing_twice_leaves_one_copy(target: SinkUnderTest, promises: SinkPromises) -> None:
     """The same outputs again, whole and cut differently: what a restart does."""
     series = promises.name("s")
@@ -174,6 +188,7 @@ def series_are_counted(target: SinkUnderTest, promises: SinkPromises) -> None:
 
 SINK_CHECKS: tuple[SinkCheck, ...] = (
     scores_come_back_exactly,
+    scores_without_detail_have_no_channels,
     writing_twice_leaves_one_copy,
     a_higher_revision_replaces,
     a_lower_revision_is_ignored,

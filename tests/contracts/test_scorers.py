@@ -15,7 +15,7 @@ from stream_ad_models.group import GroupImputer
 from stream_ad_models.imputer import UniversalImputer
 from stream_ad_models.scorers import ImputationScorer, MemoryScorer
 
-from stream_ad.errors import ConfigError, DataError
+from stream_ad.errors import ConfigError, DataError, ModelError
 from stream_ad.ports import Scorer, Window
 from tests.contracts import check_scorer as suite
 
@@ -84,9 +84,21 @@ def test_refusals(name: str) -> None:
 
 
 def test_options_are_checked() -> None:
-    for options in ({"delay_steps": 20}, {"delay_steps": 128}, {"context_steps": 48}, {"lengths": (16, 48)}):
+    for options in (
+        {"delay_steps": 20},
+        {"delay_steps": 128},
+        {"context_steps": 48},
+        {"lengths": (16, 48)},
+        {"hop_steps": 24, "lengths": (24,)},
+    ):
         with pytest.raises(ConfigError, match="expected"):
             ImputationScorer(UniversalImputer.load(), **options)
+
+
+def test_a_foreign_profile_is_refused() -> None:
+    arrays = MemoryScorer().fit(suite.history()).arrays
+    with pytest.raises(ModelError, match="expected arrays of scorer universal"):
+        ImputationScorer(UniversalImputer.load()).open(arrays)
 
 
 def test_other_options_meet_the_port() -> None:
