@@ -1,18 +1,19 @@
-"""Profiles from files: what `stream-ad fit` and `Detector.fit` do."""
+"""Profiles from files or stored history: what `stream-ad fit` and `Detector.fit` do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from stream_ad_connectors.files import Table, read_table
+from stream_ad_connectors.influx_history import InfluxHistoryReader
 
 from stream_ad.errors import DataError
 from stream_ad.ports import Profile, ProfileStore, Scorer
 from stream_ad.profiles import fit_profile, history_on_grid
 from stream_ad.settings import Settings, duration_ns
 
-__all__ = ["fit_files", "fit_table"]
+__all__ = ["file_tables", "fit_table", "fit_tables", "history_tables"]
 
 
 def fit_table(table: Table, settings: Settings, scorer: Scorer, step: str | None = None) -> Profile:
@@ -32,17 +33,8 @@ def fit_table(table: Table, settings: Settings, scorer: Scorer, step: str | None
     )
 
 
-def fit_files(
-    paths: Iterable[Path],
-    settings: Settings,
-    scorer: Scorer,
-    store: ProfileStore,
-    *,
-    series: str | None = None,
-    step: str | None = None,
-    rows: int | None = None,
-) -> Iterable[Profile]:
-    """Fits, saves and promotes one profile a file; yields each as it is done. rows: only the first so many."""
+def file_tables(paths: Iterable[Path], series: str | None = None, rows: int | None = None) -> Iterator[Table]:
+    """One table a file, read when it is asked for; rows: only the first so many."""
     for path in paths:
         table = read_table(path, series=series)
         if rows is not None:
@@ -50,6 +42,25 @@ def fit_files(
             table = Table(table.series, table.channels, times, table.values[:rows], None)
         if not len(table):
             raise DataError(f"{path}: expected rows, found none")
+        yield table
+
+
+def history_tables(
+    reader: InfluxHistoryReader, measurement: str, tag: str, start_ns: int, stop_ns: int, series: str | None = None
+) -> Iterator[Table]:
+    """Raw readings from InfluxDB: one table per value of `tag`, or of the one series; fields are the channels."""
+    names = [series] if series else reader.series(measurement, tag)
+    if not names:
+        raise DataError(f"measurement {measurement!r}: expected series in the tag {tag!r}, found none")
+    for name in names:
+        yield reader.read(name, start_ns, stop_ns, measurement=measurement, series_tag=tag)
+
+
+def fit_tables(
+    tables: Iterable[Table], settings: Settings, scorer: Scorer, store: ProfileStore, step: str | None = None
+) -> Iterator[Profile]:
+    """Fits, saves and promotes one profile a table; yields each as it is done."""
+    for table in tables:
         profile = fit_table(table, settings, scorer, step)
         store.save(profile, promote=True)
         yield profile

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stream_ad.errors import ConfigError
 from stream_ad.ports import (
@@ -20,6 +21,9 @@ from stream_ad.ports import (
 )
 from stream_ad.settings import Settings, Subscription, duration_ns
 
+if TYPE_CHECKING:
+    from stream_ad_connectors.influx_history import InfluxHistoryReader
+
 __all__ = [
     "MACHINE_TOPIC",
     "Store",
@@ -27,6 +31,7 @@ __all__ = [
     "embedded",
     "group_path",
     "open_clock",
+    "open_history",
     "open_profiles",
     "open_sinks",
     "open_source",
@@ -113,6 +118,17 @@ def open_store(settings: Settings) -> Store:
 
     sqlite = SqliteStore(settings.store.path)
     return Store(sqlite, sqlite, sqlite, sqlite)
+
+
+def open_history(settings: Settings, bucket: str | None) -> InfluxHistoryReader:
+    """Raw readings that are in InfluxDB already; `bucket` may be another than that of the scores."""
+    from stream_ad_connectors.influx_history import InfluxHistoryReader
+
+    if settings.influxdb.url is None:
+        raise ConfigError(
+            "history is read from InfluxDB, and influxdb.url is not set", mend="set it, or fit from files"
+        )
+    return InfluxHistoryReader(settings, bucket=bucket)
 
 
 def open_sinks(settings: Settings, store: Store) -> list[Sink]:

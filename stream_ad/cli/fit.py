@@ -1,4 +1,4 @@
-"""`fit`: profiles from history files."""
+"""`fit`: profiles from history, in files or in InfluxDB."""
 
 from __future__ import annotations
 
@@ -21,17 +21,34 @@ _COLUMNS = ("series", "slots", "channels", "version", "seconds")
 
 def command(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(help="Parquet or CSV files, one series each.", metavar="FILE...")],
-    series: Annotated[str | None, typer.Option(help="The series' name; the file's name when absent.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Parquet or CSV files, one series each.", metavar="FILE...")
+    ] = None,
+    series: Annotated[
+        str | None, typer.Option(help="The series' name; absent: the file's name, or every series of the history.")
+    ] = None,
     step: Annotated[str | None, typer.Option(help="Time between rows; inferred from timestamps when absent.")] = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows of a file.")] = None,
+    history: Annotated[
+        str | None, typer.Option(metavar="MEASUREMENT", help="Fit from raw readings in InfluxDB; fields are channels.")
+    ] = None,
+    tag: Annotated[str, typer.Option(help="With --history: the tag that names the series.")] = "series",
+    bucket: Annotated[str | None, typer.Option(help="With --history: its bucket, if not that of the scores.")] = None,
+    start: Annotated[str, typer.Option(help="With --history: from here.")] = "-7d",
+    stop: Annotated[str, typer.Option(help="With --history: up to here.")] = "now",
     as_json: Json = False,
 ) -> None:
-    """Fit the profile of each file's series and promote it: workers score with it from their next start on."""
-    from stream_ad.fit import fit_files
+    """Fit each series of files or history and promote its profile: workers score with it from their next start on."""
+    from stream_ad.fit import file_tables, fit_tables, history_tables
+    from stream_ad.moments import moment_ns
     from stream_ad.settings import duration_ns
-    from stream_ad.wiring import build_scorer, open_profiles
+    from stream_ad.wiring import build_scorer, open_history, open_profiles
 
+    files = files or []
+    if bool(files) == bool(history):
+        raise ConfigError(
+            "expected files or --history MEASUREMENT", mend="stream-ad fit FILE... | --history MEASUREMENT"
+        )
     if series and len(files) > 1:
         raise ConfigError(f"--series names one series, found {len(files)} files")
     if step:
@@ -40,12 +57,19 @@ def command(
         except ValueError as error:
             raise ConfigError(f"--step: {error}") from None
     settings = settings_of(context)
+    if history:
+        reader = open_history(settings, bucket)
+        span = moment_ns(start, name="--start"), moment_ns(stop, name="--stop")
+        tables = history_tables(reader, history, tag, *span, series)
+    else:
+        tables = file_tables(files, series, rows)
     scorer, store = build_scorer(settings), open_profiles(settings)
     fitted: list[dict[str, Any]] = []
     begun = time.monotonic()
-    for profile in fit_files(files, settings, scorer, store, series=series, step=step, rows=rows):
+    for profile in fit_tables(tables, settings, scorer, store, step):
         fitted.append(_row(profile, time.monotonic() - begun))
-        say(f"{len(fitted)}/{len(files)} {profile.series}: {fitted[-1]['seconds']} s")
+        of = f"/{len(files)}" if files else ""
+        say(f"{len(fitted)}{of} {profile.series}: {fitted[-1]['seconds']} s")
         begun = time.monotonic()
     if as_json:
         emit_json(fitted)
