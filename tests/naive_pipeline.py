@@ -45,3 +45,19 @@ def threshold_of(values: Any, slot: int, scorer: Any, store: Any) -> float:
     """The fake scorer's held-out scores are always the same, so one threshold serves every profile."""
     held_out = scorer.fit(values[: scorer.window_steps]).held_out
     return float(Calibration.fit(held_out, 1.0, 1 / (7 * 86400)).threshold)
+
+
+def place_all(times: list[int], step: int, anchor: int, lateness: int, revise: int) -> list[tuple[int, str]]:
+    """Slot and fate of each reading: the nearest slot by trying all, the newest slot by looking at all before it."""
+    placed: list[tuple[int, str]] = []
+    open_slots: list[int] = []
+    for time in times:
+        candidates = range(-anchor // step - 2, max(times) // step + 2)
+        slot = max(candidates, key=lambda k: (-abs(anchor + k * step - time), k))
+        first_open = max([0, *(seen - lateness + 1 for seen in open_slots)])
+        if slot >= first_open:
+            open_slots.append(slot)
+            placed.append((slot, "open"))
+        else:
+            placed.append((slot, "revision" if slot >= max(0, first_open - revise) else "late"))
+    return placed
