@@ -79,26 +79,30 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """`edges`: float64 [memory], the held-out 99% quantile of each memory's slot values."""
+    """edges: float64 [map], the held-out 99% quantile of each map's slot values; weights: float64 [map]."""
 
     edges: Float64
+    weights: Float64
 
     @classmethod
-    def fit(cls, held_out: Sequence[Float64]) -> Head:
-        """held_out: per memory, slot values of the history, each read without its own fold."""
-        return cls(np.array([np.quantile(values, _QUANTILE) for values in held_out]))
+    def fit(cls, held_out: Sequence[Float64], weights: Sequence[float]) -> Head:
+        """held_out: per map, slot values of the history, each read without its own fold."""
+        return cls(np.array([np.quantile(values, _QUANTILE) for values in held_out]), np.array(weights, np.float64))
 
     def raw(self, values: Sequence[Float64]) -> Float64:
-        """values: per memory, mean log ratios of any one shape -> raw scores of that shape, > 0."""
-        excess = np.mean([value - edge for value, edge in zip(values, self.edges, strict=True)], axis=0)
+        """values: per map, log values of any one shape -> raw scores of that shape, > 0."""
+        shape = np.shape(values[0])
+        excess = np.zeros(shape)
+        for value, edge, weight in zip(values, self.edges, self.weights, strict=True):
+            excess += weight * (value - edge)
         return np.asarray(np.logaddexp(0.0, _KNEE * excess) / _KNEE, np.float64)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        return {"head.edges": self.edges}
+        return {"head.edges": self.edges, "head.weights": self.weights}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Head:
-        return cls(np.asarray(arrays["head.edges"], np.float64))
+        return cls(np.asarray(arrays["head.edges"], np.float64), np.asarray(arrays["head.weights"], np.float64))
 
 
 def attribution(parts: Float32, scored: NDArray[np.bool_]) -> Float32:

@@ -111,7 +111,7 @@ class PointwiseScorer(ABC):
         for squares, mean in zip(learned.held_out, means, strict=True):
             padded = np.pad((squares / mean).sum(axis=1), (_BACK_STEPS, self._delay))
             values.append(_log(np.convolve(padded, kernel[::-1], "valid")))
-        head = Head.fit(values)
+        head = Head.fit(values, [1 / len(values)] * len(values))
         arrays = {**normaliser.arrays(), **head.arrays(), "pointwise.means": means, **learned.arrays}
         return Fitted(arrays, head.raw(values))
 

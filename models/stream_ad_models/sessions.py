@@ -12,6 +12,7 @@ from stream_ad.ports import ScoredSlots, Window
 from stream_ad_models.block_imputer import Imputed
 from stream_ad_models.head import Head, attribution
 from stream_ad_models.normaliser import Normaliser
+from stream_ad_models.point_error import PointError
 from stream_ad_models.tracks import Track
 
 Float32 = NDArray[np.float32]
@@ -20,6 +21,7 @@ Float64 = NDArray[np.float64]
 __all__ = ["MemorySession"]
 
 RESIDUAL_CLIP = 50.0
+_KEPT_BLOCKS = 16  # a window's own 8, and what the kernel of the point errors reaches back from the oldest of them
 
 
 class MemorySession:
@@ -32,6 +34,7 @@ class MemorySession:
         signal: Track,
         *,
         residuals: Sequence[Track],
+        point: PointError | None,
         residual_scales: Sequence[Float32],
         context_blocks: int,
         band: float,
@@ -40,10 +43,12 @@ class MemorySession:
         self.normaliser = normaliser
         self._head, self._signal, self._residuals = head, signal, tuple(residuals)
         self._scales, self._context, self._band = tuple(residual_scales), context_blocks, band
+        self._point = point
         self._hop = signal.memory.hop
         self._next_end: int | None = None
         scored = int(normaliser.scored.sum())
         self._mean = self._std = np.empty((0, self._hop, scored), np.float32)
+        self._level = np.empty((0, self._hop))  # of the last grating's errors, up to the same block as _mean
 
     @property
     def channels(self) -> int:
@@ -75,20 +80,23 @@ class MemorySession:
             for track in self._residuals:
                 track.clear(int(blocks[0]) - self._context)
             self._mean = self._std = self._mean[:0]
+            self._level = self._level[:0]
             rows = np.concatenate([signal[0, :-hop], rows])
         self._signal.push(rows)
         own = _block(signal, hop, self._context)
         for track, scale, each in zip(self._residuals, self._scales, imputed, strict=True):
             residual = np.clip((own - each.mean) / scale, -RESIDUAL_CLIP, RESIDUAL_CLIP)
             track.push(residual.reshape(-1, residual.shape[2]))
-        if imputed:
+        if self._point is not None:
+            self._level = np.concatenate([self._level, self._point.level(residual)])
             self._mean = np.concatenate([self._mean, imputed[-1].mean])
             self._std = np.concatenate([self._std, imputed[-1].std])
         self._next_end = int(ends[-1]) + hop
         out = self._emit(windows, blocks)
         for track in (self._signal, *self._residuals):
             track.trim()
-        self._mean, self._std = self._mean[-signal.shape[1] // hop :], self._std[-signal.shape[1] // hop :]
+        self._mean, self._std = self._mean[-_KEPT_BLOCKS:], self._std[-_KEPT_BLOCKS:]
+        self._level = self._level[-_KEPT_BLOCKS:]
         return out
 
     def _emit(self, windows: Sequence[Window], blocks: NDArray[np.int64]) -> list[ScoredSlots]:
@@ -99,7 +107,11 @@ class MemorySession:
         known = np.repeat(blocks, [len(span) for span in spans])
         arounds = [(self._signal, self._signal.around(wanted, known))]
         arounds += [(track, track.around(wanted, known - self._context)) for track in self._residuals]
-        raw = self._head.raw([track.placement.values(around) for track, around in arounds])
+        values = [track.placement.values(around) for track, around in arounds]
+        if self._point is not None:
+            first = int(blocks[-1]) - self._context + 1 - len(self._level)
+            values.append(self._point.values(self._level, wanted, first, known - self._context))
+        raw = self._head.raw(values)
         parts = sum(
             (track.placement.parts(around) for track, around in arounds[1:]),
             arounds[0][0].placement.parts(arounds[0][1]),

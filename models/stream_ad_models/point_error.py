@@ -1,0 +1,54 @@
+"""The imputation error point by point: short anomalies that a memory of windows sees only through a whole window.
+
+Squared errors, each channel divided by its mean on the history, averaged over channels, smoothed by exp(-|t| / w) with
+w = max(2, 24 / K^(1/3)) steps for K channels as far as the delay lets it, and taken as logs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+__all__ = ["BACK_STEPS", "PointError"]
+
+BACK_STEPS = 64  # the kernel's reach into the past
+_SMALLEST = 0.01
+_LOG_FLOOR = 0.01
+
+
+class PointError:
+    """means: float64 [channel], mean squares of the history's errors."""
+
+    def __init__(self, means: Float64, hop: int, ahead: int) -> None:
+        """ahead: blocks of errors known after a slot's own."""
+        self.means, self._ahead, self._back = means, ahead, -(-BACK_STEPS // hop)
+        width = max(2.0, 24.0 / len(means) ** (1 / 3))
+        slot, row = np.arange(hop)[:, None], np.arange(-self._back * hop, (1 + ahead) * hop)
+        apart = row - slot
+        # The same reach for every slot of a block.
+        kernel = np.where((apart >= -BACK_STEPS) & (apart <= ahead * hop), np.exp(-np.abs(apart) / width), 0.0)
+        self._kernel = (kernel / kernel.sum(axis=1, keepdims=True)).reshape(hop, self._back + 1 + ahead, hop)
+
+    @staticmethod
+    def learn(errors: Float32) -> Float64:
+        """Means of errors float32 [..., channel], NaN = no reading."""
+        squares = np.square(np.nan_to_num(errors).astype(np.float64)).reshape(-1, errors.shape[-1])
+        return np.asarray(squares.mean(axis=0) + _SMALLEST, np.float64)
+
+    def level(self, errors: Float32) -> Float64:
+        """errors: float32 [block, hop, channel] -> their size at every slot, float64 [block, hop]; 0 = none there."""
+        squares = np.square(np.nan_to_num(errors).astype(np.float64))
+        return np.asarray((squares / self.means).mean(axis=2), np.float64)
+
+    def values(self, levels: Float64, blocks: NDArray[np.int64], first: int, known: NDArray[np.int64]) -> Float64:
+        """Log of the smoothed levels, float64 [n, hop], at the slots of the blocks [n].
+
+        levels: float64 [block, hop] from block `first` on; known: [n] last block that may be looked at.
+        """
+        wanted = blocks[:, None] + np.arange(-self._back, self._ahead + 1)
+        inside = (wanted >= first) & (wanted < first + len(levels)) & (wanted <= known[:, None])
+        around = np.where(inside[..., None], levels[np.where(inside, wanted - first, 0)], 0.0)
+        return np.asarray(np.log(np.einsum("hbr,nbr->nh", self._kernel, around, optimize=True) + _LOG_FLOOR))
