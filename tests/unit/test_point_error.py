@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from stream_ad_models.point_error import BACK_STEPS, PointError
 
 HOP = 16
