@@ -26,7 +26,7 @@ def test_equals_a_loop(ahead: int, channels: int) -> None:
         near = slot + apart
         inside = (near >= 0) & (near < len(rows))
         expected = np.log((weights[inside] * rows[near[inside]]).sum() / weights.sum() + 0.01)
-        assert found.reshape(-1)[slot] == pytest.approx(expected, rel=1e-6)
+        assert found.reshape(-1)[slot] == pytest.approx(expected, abs=1e-6)
 
 
 def test_nothing_after_what_is_known_counts() -> None:
@@ -43,4 +43,4 @@ def test_slots_before_the_first_error_are_quiet() -> None:
     point = PointError(np.ones(2), HOP, ahead=0)
     found = point.values(np.ones((1, HOP)), np.array([3, 9]), 9, np.array([9, 9]))
     np.testing.assert_allclose(found[0], np.log(0.01))
-    assert (found[1] > np.log(0.1)).all()
+    assert (found[1] > np.log(0.05)).all()
