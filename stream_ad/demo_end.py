@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,8 +192,17 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _program() -> str:
+    """`stream-ad`, or where it is when its environment is not activated."""
+    beside = Path(sys.executable).with_name("stream-ad")
+    if shutil.which("stream-ad") is not None or not beside.exists():
+        return "stream-ad"
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
+
+
 def _commands(out: Path, series: str) -> list[str]:
-    start = f"stream-ad -c {shlex.quote(str(out / CONFIG))}"
+    start = f"{_program()} -c {shlex.quote(str(out / CONFIG))}"
     picture = shlex.quote(str(out / "scores.png"))
     return [
         f"{start} scores {shlex.quote(series)} --start -1h --plot {picture}",
