@@ -52,7 +52,7 @@ class ImputationScorer:
     context_steps: how many of these the imputer sees; gratings: widths of the gratings, the last one gives the
     expected values; capacity: windows stored of each length.
 
-    Mean VUS-PR on the 25 series of the published benchmark by delay: 0 .695, 16 .763, 32 .797, 48 .807, 64 .810
+    Mean VUS-PR on the 25 series of the published benchmark by delay: 0 .662, 16 .767, 32 .801, 48 .816, 64 .820
     (benchmarks/accuracy.py). Other lengths, gratings of 1 or 32 steps beside or instead of 16, hop 8 and 3 times the
     capacity move it, or the other labelled series, by .02 at most, none of them both up.
     """
