@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ad.records import Alert, Outputs, ScoreBatch, SeriesStatus, SourceRecord
+from stream_ad.records import Alert, DeadLetter, Outputs, ScoreBatch, SeriesStatus, SourceRecord
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -19,6 +19,7 @@ __all__ = [
     "AssignmentListener",
     "Checkpoint",
     "Clock",
+    "DeadLetterReader",
     "Fitted",
     "Profile",
     "ProfileStore",
@@ -256,3 +257,16 @@ class StatusReader(Protocol):
     """Where workers say how far each series is."""
 
     def statuses(self) -> list[SeriesStatus]: ...
+
+
+class DeadLetterReader(Protocol):
+    """What could not be used, kept to be looked at and sent again."""
+
+    def read_dead_letters(self) -> Iterator[DeadLetter]:
+        """All there were when reading began, each once, those of a source partition in the order they were told.
+
+        They come one by one: together they may be more than memory holds.
+        """
+        ...
+
+    def close(self) -> None: ...

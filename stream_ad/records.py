@@ -59,11 +59,21 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record, or a reading of one, that could not be used; nothing is dropped without one of these."""
+    """A record, or a reading of one, that could not be used; nothing is dropped without one of these.
+
+    original_size, original_key_size: bytes of the record's value and key before they were cut; None = they are whole.
+    """
 
     record: SourceRecord
     reason: str
     detail: str
+    original_size: int | None = None
+    original_key_size: int | None = None
+
+    @property
+    def whole(self) -> bool:
+        """The record's key and value are what came from the source."""
+        return self.original_size is None and self.original_key_size is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,6 +11,7 @@ from stream_ad.errors import ConfigError
 from stream_ad.ports import (
     AlertReader,
     Clock,
+    DeadLetterReader,
     ProfileStore,
     Scorer,
     ScoreReader,
@@ -31,6 +32,7 @@ __all__ = [
     "embedded",
     "group_path",
     "open_clock",
+    "open_dead_letters",
     "open_history",
     "open_profiles",
     "open_sinks",
@@ -67,12 +69,44 @@ def _ar(settings: Settings) -> Scorer:
     return ArScorer()
 
 
+def _memory(settings: Settings) -> Scorer:
+    from stream_ad_models.scorers import MemoryScorer
+
+    return MemoryScorer()
+
+
+def _control(settings: Settings) -> Scorer:
+    from stream_ad_models.control import ControlScorer
+
+    return ControlScorer()
+
+
+def _pca(settings: Settings) -> Scorer:
+    from stream_ad_models.pca import PcaScorer
+
+    return PcaScorer()
+
+
+def _kmeans(settings: Settings) -> Scorer:
+    from stream_ad_models.kmeans import KMeansScorer
+
+    return KMeansScorer()
+
+
 def group_path(settings: Settings) -> Path:
     """Where `stream-ad train` puts the weights of detector.group: beside the profiles, on this machine."""
     return Path(settings.models.url) / "groups" / f"{settings.detector.group}.safetensors"
 
 
-SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {"universal": _universal, "group": _group, "ar": _ar}
+SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {
+    "universal": _universal,
+    "group": _group,
+    "memory": _memory,
+    "control": _control,
+    "ar": _ar,
+    "pca": _pca,
+    "kmeans": _kmeans,
+}
 
 
 def build_scorer(settings: Settings) -> Scorer:
@@ -138,6 +172,17 @@ def open_sinks(settings: Settings, store: Store) -> list[Sink]:
     from stream_ad_connectors.kafka_sink import KafkaSink
 
     return [store.sink, KafkaSink(settings.kafka)]
+
+
+def open_dead_letters(settings: Settings) -> DeadLetterReader:
+    """The dead-letter topic; the embedded store where there is no broker."""
+    if embedded(settings):
+        from stream_ad_connectors.sqlite import SqliteStore
+
+        return SqliteStore(settings.store.path)
+    from stream_ad_connectors.kafka_dead_letters import KafkaDeadLetterReader
+
+    return KafkaDeadLetterReader(settings.kafka)
 
 
 def open_clock() -> Clock:

@@ -7,6 +7,7 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from stream_ad.errors import ConfigError
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_admin import KafkaAdmin
 from stream_ad_connectors.kafka_common import kafka_error, python_options, quiet, reach, timeout_ms
@@ -24,16 +25,32 @@ class KafkaPublisher:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._admin = KafkaAdmin(settings)
-        self._topics: set[str] = set()
+        self._topics: dict[str, int] = {}  # their numbers of partitions
         self._producer: KafkaProducer | None = None
         self._failed: BaseException | None = None
 
-    def send(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int | None = None) -> None:
-        """ConfigError when the topic does not exist; UnavailableError when the broker does not answer."""
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp_ms: int | None = None,
+        *,
+        partition: int | None = None,
+    ) -> None:
+        """ConfigError when the topic or the partition does not exist; UnavailableError when the broker does not answer.
+
+        partition: where it goes whatever its key; by the key when absent.
+        """
         self._check()
         try:
             producer = self._connected(topic)
-            producer.send(topic, key=key, value=value, timestamp_ms=timestamp_ms).add_errback(self._keep)
+            if partition is not None and partition >= self._topics[topic]:
+                raise ConfigError(
+                    f"topic {topic!r}: expected a partition below {self._topics[topic]}, found {partition}"
+                )
+            sent = producer.send(topic, key=key, value=value, timestamp_ms=timestamp_ms, partition=partition)
+            sent.add_errback(self._keep)
         except (KafkaError, OSError) as error:
             raise kafka_error(error, self._settings, f"publishing to {topic!r}") from error
 
@@ -57,8 +74,7 @@ class KafkaPublisher:
 
     def _connected(self, topic: str) -> KafkaProducer:
         if topic not in self._topics:
-            self._admin.partitions([topic])
-            self._topics.add(topic)
+            self._topics |= self._admin.partitions([topic])
         if self._producer is None:
             with quiet():
                 reach(self._settings)

@@ -50,11 +50,13 @@ ORDER BY event_time_ns
 """
 _SELECT_ALERTS = "SELECT body FROM alert WHERE start_ns >= ? AND start_ns < ?"
 
+_PAGE = 64  # dead letters read at once; each may be as large as a record
+
 _T = TypeVar("_T")
 
 
 class SqliteStore:
-    """Sink, ScoreReader, AlertReader, StatusReader and StateStore over one file; made when it is not there.
+    """Sink, StateStore and all readers (scores, alerts, statuses, dead letters) over one file, made when not there.
 
     A slot is one row: (series, event_time_ns) and one blob of float32 [5, channel] (value, expected, lower, upper,
     attribution). Writing is one transaction per call, synced to disk. Readers, in this process or another, never wait
@@ -124,10 +126,16 @@ class SqliteStore:
     def dead_letters(self, limit: int = 1000) -> list[DeadLetter]:
         """The newest `limit` dead letters, oldest first."""
         rows = self._read("SELECT * FROM dead_letter ORDER BY rowid DESC LIMIT ?", [limit])
-        return [
-            DeadLetter(SourceRecord(SourcePosition(topic, partition, offset), time_ns, key, value), reason, detail)
-            for topic, partition, offset, reason, detail, time_ns, key, value in reversed(rows)
-        ]
+        return [_dead_letter(row) for row in reversed(rows)]
+
+    def read_dead_letters(self) -> Iterator[DeadLetter]:
+        """ports.DeadLetterReader: page by page, so that a writer goes on and memory holds."""
+        [(last,)] = self._read("SELECT ifnull(max(rowid), 0) FROM dead_letter")
+        query = "SELECT *, rowid FROM dead_letter WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?"
+        after = 0
+        while rows := self._read(query, [after, last, _PAGE]):
+            yield from (_dead_letter(row[:-1]) for row in rows)
+            after = rows[-1][-1]
 
     async def stop(self) -> None:
         """ports.StateStore: the file stays open for the other ports until `close`."""
@@ -259,6 +267,11 @@ def _dead_letter_row(letter: DeadLetter) -> tuple[Any, ...]:
         record.key,
         record.value,
     )
+
+
+def _dead_letter(row: Sequence[Any]) -> DeadLetter:
+    topic, partition, offset, reason, detail, time_ns, key, value = row
+    return DeadLetter(SourceRecord(SourcePosition(topic, partition, offset), time_ns, key, value), reason, detail)
 
 
 def _decode(body: bytes, of: type[_T]) -> _T:

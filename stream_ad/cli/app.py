@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from stream_ad.cli import alerts, backtest, check, demo, fit, init, replay, scores, status, train, worker
+from stream_ad.cli import alerts, backtest, check, demo, dlq, fit, init, replay, scores, status, train, worker
 from stream_ad.cli.common import Options, say
 from stream_ad.errors import StreamAdError
 
@@ -55,6 +55,7 @@ def _global(
 
 for _verb in (init, check, demo, worker, fit, train, backtest, replay, scores, alerts, status):
     app.command(_verb.__name__.rpartition(".")[2])(_verb.command)
+app.add_typer(dlq.commands, name="dlq")
 
 
 def main() -> None:

@@ -99,7 +99,7 @@ def test_help_is_light() -> None:
         " assert not heavy, heavy"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    verbs = ("init", "check", "demo", "worker", "fit", "train", "backtest", "replay", "scores", "alerts", "status")
+    verbs = "init check demo worker fit train backtest replay scores alerts status dlq".split()
     assert all(re.search(rf"^│ {verb} ", told.stdout, re.MULTILINE) for verb in verbs)
 
 
@@ -113,6 +113,9 @@ def test_every_verb_has_help(run: Cli) -> None:
     for command in app.app.registered_commands:
         told = run(command.name, "--help")
         assert (told.code, told.err) == (0, "")
+    for group in app.app.registered_groups:
+        for command in ("list", "show", "replay"):
+            assert run(group.name, command, "--help").code == 0
 
 
 @pytest.mark.parametrize("args", [["nonsense"], ["scores"], ["fit", "x", "--rows", "many"], ["backtest"]])

@@ -1,0 +1,152 @@
+"""Dead letters on a real broker: read back, listed, shown, and sent to where they came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from stream_ad_connectors.kafka_admin import KafkaAdmin
+from stream_ad_connectors.kafka_dead_letters import KafkaDeadLetterReader
+from stream_ad_connectors.kafka_publisher import KafkaPublisher
+from stream_ad_connectors.kafka_sink import KafkaSink
+from stream_ad_connectors.kafka_tail import KafkaTail
+
+from stream_ad import cli
+from stream_ad.errors import ConfigError, UnavailableError
+from stream_ad.records import DeadLetter, Outputs, SourcePosition, SourceRecord
+from stream_ad.settings import KafkaSettings
+from tests.contracts.check_dead_letters import DeadLettersUnderTest, check_dead_letters, letter
+
+BAD = [b"{broken", b"\xff\xfe", b'{"a": 1}']
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(name="settings")
+def fixture_settings(kafka: str, namespace: str) -> KafkaSettings:
+    """A namespace of its own with its dead-letter topic."""
+    settings = KafkaSettings(bootstrap=kafka, namespace=namespace)
+    create(settings, settings.dlq_topic, 1)
+    return settings
+
+
+@pytest.fixture(name="run")
+def fixture_run(
+    settings: KafkaSettings, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STREAM_AD__KAFKA__BOOTSTRAP", settings.bootstrap or "")
+    monkeypatch.setenv("STREAM_AD__KAFKA__NAMESPACE", settings.namespace)
+
+    def run(*args: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = cli.run(["dlq", *map(str, args)])
+        told = capfd.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+def create(settings: KafkaSettings, topic: str, partitions: int) -> None:
+    admin = KafkaAdmin(settings)
+    admin.create_topic(topic, partitions)
+    admin.close()
+
+
+def records(settings: KafkaSettings, topic: str) -> list[SourceRecord]:
+    tail = KafkaTail(settings, [topic])
+    try:
+        return sorted(tail.last(1000, 10), key=lambda record: (record.position.partition, record.position.offset))
+    finally:
+        tail.close()
+
+
+@pytest.fixture(name="source")
+def fixture_source(settings: KafkaSettings, topic_names: Callable[[str], str]) -> str:
+    """A topic of two partitions with BAD in each; all dead letters, one twice, and one that was too large to keep."""
+    topic = topic_names("in")
+    create(settings, topic, 2)
+    publisher = KafkaPublisher(settings)
+    for partition in (0, 1):
+        for value in BAD:
+            publisher.send(topic, b"pump", value, partition=partition)
+    publisher.close()
+    letters = [DeadLetter(one, "broken_json", f"record {n}") for n, one in enumerate(records(settings, topic))]
+    letters.append(DeadLetter(letters[2].record, "unknown_channel", "a is not known"))
+    letters.append(letter(topic, 3, bytes(900_000), "too_big"))
+    sink = KafkaSink(settings)
+    sink.write(Outputs(dead_letters=letters))
+    sink.write(Outputs(dead_letters=letters[:2]))
+    sink.close()
+    return topic
+
+
+def test_contract(settings: KafkaSettings) -> None:
+    check_dead_letters(DeadLettersUnderTest(KafkaSink(settings), KafkaDeadLetterReader(settings), "t"))
+
+
+def test_records_that_are_no_dead_letters_are_passed_over(
+    settings: KafkaSettings, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher, sink = KafkaPublisher(settings), KafkaSink(settings)
+    publisher.send(settings.dlq_topic, None, b"mine")
+    publisher.close()
+    sink.write(Outputs(dead_letters=[letter("t", 0, b"v")]))
+    sink.close()
+    code, out, _ = run("list", "--json")
+    assert (code, json.loads(out)["counts"]) == (0, {"broken_json": 1})
+    assert f"record 0 of {settings.dlq_topic}-0 is passed over" in caplog.text
+
+
+def test_list_and_show(run: Run, source: str) -> None:
+    told = json.loads(run("list", "--json")[1])
+    assert told["counts"] == {"broken_json": 6, "unknown_channel": 1, "too_big": 1}
+    assert {(one["topic"], one["partition"]) for one in told["letters"]} == {(source, 0), (source, 1)}
+    assert json.loads(run("list", "--series-key", "pump", "--start", "-1h", "--json")[1])["counts"]["broken_json"] == 6
+    told = json.loads(run("show", source, 0, 2, "--json")[1])
+    assert (told["key"], told["value"]) == ("pump", '{"a": 1}')
+    assert {one["reason"] for one in told["problems"]} == {"broken_json", "unknown_channel"}
+    assert "cut from 900000" in run("show", source, 1, 3)[1]
+
+
+def test_replay_sends_the_bytes_as_they_came_and_refuses_what_was_cut(
+    run: Run, source: str, settings: KafkaSettings
+) -> None:
+    code, out, err = run("replay", "--dry-run")
+    assert (code, out) == (0, f"would send 6, 6 to {source}\n")
+    assert err == f"not {source}:1:3: cut when it was kept, it had 900000 bytes: send it from where it was made\n"
+    assert len(records(settings, source)) == 6
+    code, out, _ = run("replay", "--reason", "unknown_channel", "--json")
+    assert json.loads(out) == {"sent": 1, "topics": {source: 1}, "refused": {}, "dry_run": False}
+    code, out, _ = run("replay", "--position", f"{source}:1:0", "--position", f"{source}:1:1")
+    assert (code, out) == (0, f"sent 2, 2 to {source}\n")
+    found = [(one.position.partition, one.key, one.value) for one in records(settings, source)]
+    first, second = ([(p, b"pump", value) for value in BAD] for p in (0, 1))
+    assert found == [*first, first[2], *second, second[0], second[1]]
+
+
+def test_what_cannot_be_sent_is_one_line(run: Run, source: str, settings: KafkaSettings) -> None:
+    sink = KafkaSink(settings)
+    nothing = DeadLetter(SourceRecord(SourcePosition(source, 0, 77), 0, None, None), "empty", "")
+    sink.write(Outputs(dead_letters=[nothing, letter("gone", 0, b"v"), letter(source, 41, b"v")]))
+    sink.close()
+    wrong = [
+        ("nonsense", 2, "expected TOPIC:PARTITION:OFFSET"),
+        (f"{source}:0:999", 1, f"no such dead letter: {source}:0:999"),
+        (f"{source}:1:3", 1, "nothing could be sent"),
+        (f"{source}:0:77", 1, "it has neither key nor value"),
+        ("gone:0:0", 2, "topic 'gone' does not exist"),
+    ]
+    for position, code, text in wrong:
+        told = run("replay", "--position", position)
+        assert told[0] == code, told
+        assert text in told[2]
+    assert len(records(settings, source)) == 6
+
+
+def test_without_a_topic_or_a_broker(kafka: str, namespace: str) -> None:
+    with pytest.raises(ConfigError, match="a worker makes it"):
+        KafkaDeadLetterReader(KafkaSettings(bootstrap=kafka, namespace=namespace))
+    with pytest.raises(UnavailableError):
+        KafkaDeadLetterReader(KafkaSettings(bootstrap="127.0.0.1:9", request_timeout_s=1))
