@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from stream_ad.errors import UnavailableError
@@ -114,6 +115,7 @@ class Ingest:
             self._pending.statuses = self.pipeline.statuses()
         await self._deliver()  # 1
         if self.states is None:
+            await self._retry(asyncio.to_thread, partial(self.pipeline.save_profiles, promote=True))
             return
         commits = {}
         for topic, partition in partitions:

@@ -223,6 +223,16 @@ class Pipeline:
         for key in [k for k in self._series if (k.topic, k.partition) == (topic, partition)]:
             del self._series[key]
 
+    def save_profiles(self, *, promote: bool) -> None:
+        """Stores the profiles that were filled since the last call.
+
+        promote: the next start scores with them. Only for streams that cannot be read again: elsewhere a restart must
+        find what the state names, and nothing newer.
+        """
+        while self._unsaved:
+            self.profiles.save(self._unsaved[0], promote=promote)
+            self._unsaved.pop(0)
+
     def checkpoint(self, topic: str, partition: int) -> tuple[dict[str, bytes], Checkpoint] | None:
         """States of the series touched since the last call, and where to go on from once these are durable.
 
@@ -233,9 +243,7 @@ class Pipeline:
             return None  # still reading back
         if progress.next_offset == progress.answered and not progress.touched:
             return None
-        while self._unsaved:
-            self.profiles.save(self._unsaved[0], promote=False)
-            self._unsaved.pop(0)
+        self.save_profiles(promote=False)
         next_offset = replay_from = progress.next_offset
         states: dict[str, bytes] = {}
         for series in self._of(topic, partition):

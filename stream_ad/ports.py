@@ -143,6 +143,11 @@ class Profile:
     history_end_ns: int | None
     fitted: Fitted
 
+    @property
+    def origin(self) -> str:
+        """ "fit" = from a history handed over, "auto" = filled as the stream went; the version begins with it."""
+        return self.version.partition("-")[0]
+
 
 class ProfileStore(Protocol):
     """Versioned, immutable profiles and the pointer to the promoted one of each series."""

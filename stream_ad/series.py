@@ -92,6 +92,8 @@ class Series:
             self.adopt_channels(profile.channels)
             self.use(profile)
             self.told_from = 0
+            if profile.origin == "auto" and profile.slots < self.rules.memory_steps:
+                self.next_fit = 2 * profile.slots  # goes on filling, from this stream's own rows
         else:
             self.adopt_channels(self.rules.channels)
             self.next_fit = self.scorer.window_steps

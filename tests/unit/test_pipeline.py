@@ -287,6 +287,20 @@ def test_an_unfitted_series_says_how_far_it_is() -> None:
     assert first == status.first_score_ns == START_NS + SCORER.window_steps * STEP_NS
 
 
+def test_a_stream_that_cannot_be_read_again_goes_on_with_the_profile_it_filled() -> None:
+    store, log = MemoryProfiles(), log_of(signal(80))
+    first = Pipeline(make_settings(memory=128), SCORER, store)
+    first.process(log[:40])
+    first.save_profiles(promote=True)
+    second = Pipeline(make_settings(memory=128), SCORER, store)
+    second.process(log[40:45])
+    [status] = second.statuses()
+    assert (status.state, status.memory_slots) == ("scoring", 32)
+    second.process([record(i, i, {"a": 1.0, "b": float(i % 3)}) for i in range(45, 160)])
+    [status] = second.statuses()
+    assert status.memory_slots == 64
+
+
 def test_a_far_jump_costs_no_memory_and_loses_no_score() -> None:
     values = signal(120)
     slots = [s if s < 60 else s + 40_000_000 for s in range(120)]
