@@ -36,6 +36,7 @@ from stream_ad.errors import DataError
 from stream_ad.metrics import auc_pr, vus_pr
 from stream_ad.ports import Scorer
 from stream_ad.settings import Settings
+from stream_ad.wiring import SCORERS
 
 OTHER_WINDOW = 100
 PUBLISHED = "tsb_ad_m_published.csv"
@@ -71,11 +72,20 @@ def _ar() -> Scorer:
     return ArScorer()
 
 
+def _baseline(name: str) -> Scorer:
+    """Any other scorer that detector.scorer may name."""
+    return SCORERS[name](Settings())
+
+
 ROWS: dict[str, Callable[[], Scorer] | None] = {
     "universal": _universal,
     "memory": _memory,
     "control": _control,
     "ar": _ar,
+    "pca": partial(_baseline, "pca"),
+    "kmeans": partial(_baseline, "kmeans"),
+    "iforest": partial(_baseline, "iforest"),
+    "hst": partial(_baseline, "hst"),
     "random": None,
 }
 DEFAULT_ROWS = tuple(ROWS)
@@ -181,7 +191,7 @@ def print_table(title: str, table: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def environment(seed: int) -> dict[str, Any]:
-    packages = ("numpy", "torch", "pandas", "scipy", "statsmodels")
+    packages = ("numpy", "torch", "pandas", "river", "scikit-learn", "scipy", "statsmodels")
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "python": platform.python_version(),

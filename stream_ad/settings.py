@@ -142,7 +142,10 @@ class StoreSettings(_Section):
 class DetectorSettings(_Section):
     """How observations become scores."""
 
-    scorer: str = Field("universal", description="universal, group or ar")
+    scorer: str = Field(
+        "universal",
+        description="universal or group (an imputer); baselines: memory, control, ar, pca, kmeans, iforest or hst",
+    )
     group: str = Field("default", pattern=r"^[A-Za-z0-9._-]+$", description="group model of the scorer `group`")
     false_alarms: Rate = Field("1 per week", description="false alarms to put up with, per series")
     allowed_lateness_steps: int = Field(1, ge=0, description="slots a series moves on before a slot closes")

@@ -93,6 +93,18 @@ def _kmeans(settings: Settings) -> Scorer:
     return KMeansScorer()
 
 
+def _iforest(settings: Settings) -> Scorer:
+    from stream_ad_models.iforest import IsolationForestScorer
+
+    return IsolationForestScorer()
+
+
+def _hst(settings: Settings) -> Scorer:
+    from stream_ad_models.hst import HalfSpaceScorer
+
+    return HalfSpaceScorer()
+
+
 def group_path(settings: Settings) -> Path:
     """Where `stream-ad train` puts the weights of detector.group: beside the profiles, on this machine."""
     return Path(settings.models.url) / "groups" / f"{settings.detector.group}.safetensors"
@@ -106,6 +118,8 @@ SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {
     "ar": _ar,
     "pca": _pca,
     "kmeans": _kmeans,
+    "iforest": _iforest,
+    "hst": _hst,
 }
 
 

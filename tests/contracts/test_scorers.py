@@ -12,7 +12,11 @@ from stream_ad_models.control import ControlScorer
 from stream_ad_models.coverage import NEUTRAL_BANDS
 from stream_ad_models.denoiser import Denoiser, DenoiserConfig
 from stream_ad_models.group import GroupImputer
+from stream_ad_models.hst import HalfSpaceScorer
+from stream_ad_models.iforest import IsolationForestScorer
 from stream_ad_models.imputer import UniversalImputer
+from stream_ad_models.kmeans import KMeansScorer
+from stream_ad_models.pca import PcaScorer
 from stream_ad_models.scorers import ImputationScorer, MemoryScorer
 
 from stream_ad.errors import ConfigError, DataError, ModelError
@@ -32,6 +36,10 @@ MAKERS: dict[str, Callable[[], Scorer]] = {
     "memory": MemoryScorer,
     "ar": ArScorer,
     "control": ControlScorer,
+    "pca": PcaScorer,
+    "kmeans": KMeansScorer,
+    "iforest": IsolationForestScorer,
+    "hst": HalfSpaceScorer,
 }
 EVERY = [
     suite.check_port,

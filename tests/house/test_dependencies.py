@@ -20,9 +20,9 @@ OWN = {"stream_ad", "stream_ad_connectors", "stream_ad_models", "tests", "benchm
     for path in (ROOT / "benchmarks").glob("*.py")  # these run as scripts, beside one another
 }
 LOCKS = ("requirements.lock", "requirements-nodeps.lock")
-TOOLS = {  # installed for their commands, as plugins or (scikit-learn) for the reference metrics, not imported by name
+TOOLS = {  # installed for their commands or as plugins, not imported by name
     "editables", "hatchling", "import-linter", "mypy", "pandas-stubs", "pytest-asyncio", "pytest-timeout", "ruff",
-    "scikit-learn", "scipy-stubs", "types-psutil",
+    "scipy-stubs", "types-psutil",
 }  # fmt: skip
 
 
