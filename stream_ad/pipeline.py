@@ -142,6 +142,7 @@ class Pipeline:
             self._rules[topic] = SeriesRules(
                 step_ns=duration_ns(subscription.step) if subscription.step else None,
                 channels=subscription.channels,
+                max_channels=detector.max_channels,
                 lateness_steps=detector.allowed_lateness_steps,
                 revise_steps=detector.revise_steps,
                 memory_steps=detector.memory_steps,

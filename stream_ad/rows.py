@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 __all__ = ["RowStore"]
 
 _PIN_BITS = 6  # offsets are remembered per 64 slots
+_ROOM = 32  # slots at first: a series that said little costs little
 
 
 class RowStore:
@@ -21,8 +22,8 @@ class RowStore:
     def __init__(self, channels: int, base: int = 0) -> None:
         self.base = base
         self.top = base
-        self._values = np.full((256, channels), np.nan, dtype=np.float32)
-        self._seen = np.zeros(256, dtype=bool)
+        self._values = np.full((_ROOM, channels), np.nan, dtype=np.float32)
+        self._seen = np.zeros(_ROOM, dtype=bool)
         self._pins: dict[int, int] = {}
 
     @property
@@ -71,7 +72,7 @@ class RowStore:
         if drop < 256:
             return
         used = self.top - self.base
-        size = max(256, 2 * (used - drop))
+        size = max(_ROOM, 2 * (used - drop))
         self._values = _with_room(self._values[drop:used], size, np.nan)
         self._seen = _with_room(self._seen[drop:used], size, False)
         self.base += drop

@@ -42,6 +42,7 @@ class SeriesRules:
 
     step_ns: int | None
     channels: tuple[str, ...]
+    max_channels: int
     lateness_steps: int
     revise_steps: int
     memory_steps: int
@@ -156,7 +157,7 @@ class Series:
         assert self.grid is not None
         if not self.channels_fixed:
             self._learn_channels(observation)
-        problem = self._unknown(observation)
+        problem = self._unknown(observation)  # also those over the limit, while channels are still found
         indices, values = self._row(observation)
         if not len(indices):
             return problem
@@ -191,6 +192,7 @@ class Series:
 
     def _learn_channels(self, observation: Observation) -> None:
         new = [name for name in observation.values if name not in self._index]
+        new = new[: self.rules.max_channels - len(self.channels)]
         if new:
             order = list(range(len(self.channels)))
             for name in new:

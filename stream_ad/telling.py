@@ -35,21 +35,29 @@ class Scoring:
 
 
 class Told:
-    """Score and revision of the last `capacity` slots that were told, in a ring."""
+    """Score and revision of the last `capacity` slots that were told, in a ring made when the first is."""
 
     def __init__(self, capacity: int) -> None:
-        self._slot = np.full(capacity, -1, dtype=np.int64)
-        self._score = np.full(capacity, np.nan, dtype=np.float64)
-        self._revision = np.zeros(capacity, dtype=np.int32)
+        self._capacity = capacity
+        self._make(0)
+
+    def _make(self, size: int) -> None:
+        self._slot = np.full(size, -1, dtype=np.int64)
+        self._score = np.full(size, np.nan, dtype=np.float64)
+        self._revision = np.zeros(size, dtype=np.int32)
 
     def of(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """Score (NaN = not told, or too long ago) and revision of each slot."""
-        at = slots % len(self._slot)
+        if not len(self._slot):
+            return np.full(len(slots), np.nan), np.zeros(len(slots), dtype=np.int32)
+        at = slots % self._capacity
         known = self._slot[at] == slots
         return np.where(known, self._score[at], np.nan), np.where(known, self._revision[at], 0).astype(np.int32)
 
     def set(self, slots: NDArray[np.int64], score: NDArray[np.float64], revision: NDArray[np.int32]) -> None:
-        at = slots % len(self._slot)
+        if not len(self._slot):
+            self._make(self._capacity)
+        at = slots % self._capacity
         self._slot[at], self._score[at], self._revision[at] = slots, score, revision
 
     def revised(self) -> dict[int, int]:

@@ -274,6 +274,15 @@ def test_unknown_channels_are_dead_letters_and_the_known_ones_are_scored() -> No
     assert {d.reason for o in outs for d in o.dead_letters} == {"unknown_channel"}
 
 
+def test_a_series_takes_no_more_channels_than_allowed() -> None:
+    conf = make_settings()
+    conf = conf.model_copy(update={"detector": conf.detector.model_copy(update={"max_channels": 3})})
+    log = [record(i, i, {"a": 1.0, f"c{i}": 2.0}) for i in range(40)]
+    outs = run(log, [], conf, MemoryProfiles())
+    assert {d.reason for o in outs for d in o.dead_letters} == {"unknown_channel"}
+    assert {b.channels for o in outs for b in o.scores} == {("a", "c0", "c1")}
+
+
 def test_an_unfitted_series_says_how_far_it_is() -> None:
     log = log_of(signal(100))
     pipeline = Pipeline(make_settings(memory=64), SCORER, MemoryProfiles())
