@@ -1,0 +1,28 @@
+"""Every scorer that a user can choose can be made, goes by its name, and is documented."""
+
+from __future__ import annotations
+
+import pytest
+
+from stream_ad.errors import ConfigError
+from stream_ad.settings import DetectorSettings, Settings
+from stream_ad.wiring import SCORERS, build_scorer
+
+
+def _settings(scorer: str) -> Settings:
+    return Settings(detector=DetectorSettings(scorer=scorer))
+
+
+@pytest.mark.parametrize("name", [name for name in SCORERS if name != "group"])
+def test_a_scorer_goes_by_its_name(name: str) -> None:
+    assert build_scorer(_settings(name)).name == name
+
+
+def test_an_unknown_scorer_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"expected one of .*'pca'.*found 'lof'"):
+        build_scorer(_settings("lof"))
+
+
+def test_the_setting_names_every_scorer() -> None:
+    description = DetectorSettings.model_fields["scorer"].description or ""
+    assert [name for name in SCORERS if name not in description.replace(",", " ").split()] == []
