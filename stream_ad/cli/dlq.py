@@ -92,9 +92,13 @@ def _show(
         problems = [{"reason": one.reason, "detail": one.detail} for one in letters]
         emit_json({**_document(letter), "problems": problems, **_bytes("value", letter.record.value)})
         return
-    emit_table(("", ""), [*_facts(letter), *((one.reason, one.detail) for one in letters)])
+    facts = [*_facts(letter), *((one.reason, one.detail) for one in letters)]
+    width = max(len(name) for name, _ in facts)
+    for name, text in facts:
+        print(f"{name:<{width}}  {text}")
     if raw is None:
         value = letter.record.value
+        print()
         print("(no value)" if value is None else next(iter(_bytes("", value).values())))
 
 
@@ -251,7 +255,7 @@ def _cells(letter: DeadLetter) -> list[object]:
     return [when, letter.reason, at.topic, at.partition, at.offset, _short(_key(letter)), _short(letter.detail)]
 
 
-def _facts(letter: DeadLetter) -> list[tuple[str, object]]:
+def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
     value = letter.record.value
     size = "no value" if value is None else f"{len(value)} bytes"
     if letter.original_size is not None:
