@@ -25,7 +25,12 @@ PLAIN_STATUS_S = 10.0
 TOP_CHANNELS = 3
 LEAST_SHARE = 0.1  # channels with less of the score than this are not named
 _STYLES = {"normal": "default", "warning": "yellow", "critical": "bold red"}
-_WORDS = {AlertState.OPEN: "ALERT", AlertState.UPDATE: "grows", AlertState.RESOLVED: "over "}
+_WORDS = {
+    AlertState.OPEN: "ALERT",
+    AlertState.UPDATE: "grows",
+    AlertState.RESOLVED: "over ",
+    AlertState.WITHDRAWN: "taken back",
+}
 _VERDICT_STYLES = {Verdict.FOUND: "green", Verdict.MISSED: "red", Verdict.PENDING: "default"}
 
 

@@ -83,7 +83,7 @@ class Ingest:
                     await self._take(records if epoch == self._epoch else ())
             async with self._busy:
                 if ended or self.states is None:
-                    self._pending.extend(await asyncio.to_thread(self.pipeline.flush))
+                    await self._tell_early(None)
                 await self._checkpoint(sorted(self._assigned), final=True)
         finally:
             await self.source.stop()
@@ -98,11 +98,19 @@ class Ingest:
         waiting = sum(len(batch) for batch in self._pending.scores)
         due = now_s - self._delivered_s >= self.limits.deliver_s
         if due:
-            self._pending.extend(await asyncio.to_thread(self.pipeline.flush, now_s))
+            await self._tell_early(now_s)
         if waiting >= self.limits.deliver_slots or due:
             await self._deliver()
         if now_s - self._checkpointed_s >= self.limits.checkpoint_s:
             await self._checkpoint(sorted(self._assigned))
+
+    async def _tell_early(self, now_s: float | None) -> None:
+        """What waits on silent series. An alert opened early is in the state before it is in a sink, so that whoever
+        goes on from here can withdraw it."""
+        early = await asyncio.to_thread(self.pipeline.flush, now_s)
+        if early.alerts:
+            await self._checkpoint(sorted(self._assigned))
+        self._pending.extend(early)
 
     # ---- the order on which every guarantee rests
 

@@ -253,7 +253,7 @@ class ScoreReader(Protocol):
 
 
 class AlertReader(Protocol):
-    """Alert history, the newest state of each id, ordered by start."""
+    """Alert history, the newest state of each id, ordered by start; withdrawn ones are left out."""
 
     def alerts(self, series: str | None, start_ns: int, stop_ns: int) -> list[Alert]: ...
 

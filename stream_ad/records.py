@@ -116,9 +116,12 @@ def severity(score: float) -> Literal["normal", "warning", "critical"]:
 
 
 class AlertState(StrEnum):
+    """WITHDRAWN: opened early on a silent series, and what came after it said otherwise; histories leave it out."""
+
     OPEN = "open"
     UPDATE = "update"
     RESOLVED = "resolved"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)

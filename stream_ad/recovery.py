@@ -47,7 +47,6 @@ class _State(msgspec.Struct):
     origin: int
     next_fit: int | None
     need_from: int
-    flushed: bool
     dirty: list[int]
     revised: dict[int, int]
     profile: str
@@ -88,7 +87,6 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
         origin=series.origin,
         next_fit=series.next_fit,
         need_from=series.need_from,
-        flushed=series.flushed,
         dirty=sorted(series.dirty),
         revised=series.teller.told.revised(),
         profile=series.profile.version if series.profile else "",
@@ -119,7 +117,8 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
     series.rows = RowStore(len(state.channels), state.need_from)
     series.next_end, series.next_emit = state.next_end, state.next_emit
     series.told_from, series.origin, series.next_fit = state.told_from, state.origin, state.next_fit
-    series.flushed, series.dirty = state.flushed, set(state.dirty)
+    series.dirty = set(state.dirty)
+    series.flushed = False  # what was told early may not have reached the sinks: it is told again
     series.teller.first_told_ns, series.teller.last_told_ns = state.first_told_ns, state.last_told_ns
     series.resume_offset = state.offset
     series.teller.step_ns = state.step_ns

@@ -146,7 +146,7 @@ class Teller:
             told.append(
                 replace(
                     alert,
-                    state=AlertState.RESOLVED,
+                    state=AlertState.WITHDRAWN,
                     end_ns=alert.start_ns,
                     updated_ns=now_ns,
                     revision=alert.revision + 1,

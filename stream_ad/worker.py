@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import faust
 from mode import Service
 
-from stream_ad.errors import StreamAdError
+from stream_ad.errors import UnavailableError
 from stream_ad.ingest import Ingest
 from stream_ad.pipeline import Pipeline
 from stream_ad.settings import Settings
@@ -80,6 +80,8 @@ class _Outcome:
 
 def _run_in_faust(settings: Settings, build: Callable[[], Ingest]) -> None:
     outcome = _Outcome()
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_one_line)
     with tempfile.TemporaryDirectory(prefix="stream-ad-") as directory:
         app = _app(settings, directory)
         app.service(_ingest_service(build, outcome))
@@ -89,9 +91,20 @@ def _run_in_faust(settings: Settings, build: Callable[[], Ingest]) -> None:
             worker.execute_from_commandline()
         except SystemExit as exit_:
             if outcome.error is None and exit_.code:
-                raise StreamAdError("the worker's event loop ended unexpectedly", mend="see the log above") from None
+                raise UnavailableError(
+                    f"the agents lost the broker at {settings.kafka.bootstrap} while starting",
+                    mend="start the worker again once the broker answers; nothing is lost",
+                ) from None
     if outcome.error is not None:
         raise outcome.error
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+    """The libraries' own errors without their traces, which say nothing to who runs a worker."""
+    if record.exc_info and record.name.partition(".")[0] in ("faust", "mode", "aiokafka", "kafka", "asyncio"):
+        record.msg, record.args = f"{record.getMessage()} ({record.exc_info[1]!r})", ()
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _app(settings: Settings, directory: str) -> faust.App:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stream_ad.records import Alert, ScoreBatch, SeriesStatus
+from stream_ad.records import Alert, AlertState, ScoreBatch, SeriesStatus
 from stream_ad_connectors.alert_json import alert_from_json
 from stream_ad_connectors.influx_client import InfluxConnection
 from stream_ad_connectors.influx_lines import MARK, untag
@@ -91,6 +91,7 @@ class InfluxReader:
         flux = _ALERTS % ("" if series is None else " and r.series == series")
         found = self._connection.query(flux, params, {"alert": pa.string()})
         alerts = [alert_from_json(text) for text in found["alert"].to_pylist()]
+        alerts = [alert for alert in alerts if alert.state is not AlertState.WITHDRAWN]
         return sorted(alerts, key=lambda alert: (alert.start_ns, alert.series, alert.id))
 
     def statuses(self) -> list[SeriesStatus]:

@@ -29,7 +29,7 @@ from stream_ad_connectors.sqlite_file import connect, reading, transaction
 
 __all__ = ["SqliteStore"]
 
-_STAGE = {AlertState.OPEN: 0, AlertState.UPDATE: 1, AlertState.RESOLVED: 2}
+_STAGE = {AlertState.OPEN: 0, AlertState.UPDATE: 1, AlertState.RESOLVED: 2, AlertState.WITHDRAWN: 3}
 _INT64 = np.iinfo(np.int64)
 _UPSERT_SCORE = """
 INSERT INTO score VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -118,7 +118,8 @@ class SqliteStore:
             rows = self._read(query + " ORDER BY start_ns, id", values)
         else:
             rows = self._read(query + " AND series = ? ORDER BY start_ns, id", [*values, series])
-        return [_decode(body, Alert) for (body,) in rows]
+        alerts = [_decode(body, Alert) for (body,) in rows]
+        return [alert for alert in alerts if alert.state is not AlertState.WITHDRAWN]
 
     def statuses(self) -> list[SeriesStatus]:
         return [_decode(body, SeriesStatus) for (body,) in self._read("SELECT body FROM status ORDER BY series")]

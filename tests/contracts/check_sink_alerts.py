@@ -48,9 +48,23 @@ def an_older_alert_state_is_ignored(target: SinkUnderTest, promises: SinkPromise
 def resolved_in_the_slot_of_its_opening(target: SinkUnderTest, promises: SinkPromises) -> None:
     """Two states with one `updated_ns`: the later state stands."""
     series = promises.name("s")
-    states = [alert(promises, "1", series, state) for state in AlertState]
+    told = (AlertState.OPEN, AlertState.UPDATE, AlertState.RESOLVED)
+    states = [alert(promises, "1", series, state) for state in told]
     target.sink.write(Outputs(alerts=states))
     _expect(target, promises, series, [states[-1]])
+
+
+def a_withdrawn_alert_is_left_out(target: SinkUnderTest, promises: SinkPromises) -> None:
+    """It was opened early and did not come true."""
+    series = promises.name("s")
+    kept = alert(promises, "1", series, AlertState.OPEN, length=1)
+    early = alert(promises, "2", series, AlertState.OPEN, slot=5, length=1)
+    target.sink.write(Outputs(alerts=[kept, early]))
+    _expect(target, promises, series, [kept, early])
+    target.sink.write(
+        Outputs(alerts=[alert(promises, "2", series, AlertState.WITHDRAWN, slot=5, length=1, revision=1)])
+    )
+    _expect(target, promises, series, [kept])
 
 
 def alert_ranges_are_half_open_in_start(target: SinkUnderTest, promises: SinkPromises) -> None:
@@ -145,6 +159,7 @@ ALERT_CHECKS: tuple[Callable[[SinkUnderTest, SinkPromises], None], ...] = (
     an_alert_shows_its_newest_state,
     an_older_alert_state_is_ignored,
     resolved_in_the_slot_of_its_opening,
+    a_withdrawn_alert_is_left_out,
     alert_ranges_are_half_open_in_start,
     two_alerts_of_one_start_stay_two,
     alerts_of_awkward_names,

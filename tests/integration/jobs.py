@@ -54,6 +54,8 @@ class Job:
     namespace: str
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    supervised: bool = False
+    _replaced: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def init(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -88,6 +90,13 @@ class Job:
         assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         assert "Traceback" not in done.stderr
         return done.stdout if code == 0 else done.stderr
+
+    def supervise(self) -> None:
+        """What a supervisor does: a worker that gave up (its broker was away while it started) is started again."""
+        for worker in list(self.workers):
+            if worker.poll() == 1 and worker not in self._replaced:
+                self._replaced.append(worker)
+                self.worker()
 
     def create_topic(self, partitions: int) -> None:
         create_topics(self.kafka, self.topic, partitions=partitions)
@@ -127,8 +136,14 @@ class Job:
 
     def wait_for_scores(self, wanted: Mapping[str, int], timeout_s: float = 180) -> None:
         def there() -> bool:
+            if self.supervised:
+                self.supervise()
             for worker in self.workers:
-                assert worker.poll() in (None, -signal.SIGKILL, 0), self.log_of(worker)[-3000:]
+                # -SIGTERM: ended while it was still being loaded, before there was anything to end in order
+                ended = (None, 0, -signal.SIGKILL, -signal.SIGTERM)
+                assert worker.poll() in ended or worker in self._replaced, (
+                    f"{worker.returncode}: {self.log_of(worker)[-3000:]}"
+                )
             return self.flux_counts() == dict(wanted)
 
         if not wait_until(there, timeout_s=timeout_s, every_s=0.5):

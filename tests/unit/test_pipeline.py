@@ -212,6 +212,24 @@ def test_silence_tells_what_waits_and_later_data_revise_it() -> None:
     assert max(v[1] for v in held.values()) == 1
 
 
+def test_an_alert_opened_early_is_told_once_over_a_restart() -> None:
+    values = signal(200)[:100]  # its own excursion comes later
+    values[62:70] += 30
+    log, conf, store = log_of(values), make_settings(), fitted_profiles()
+    first = Pipeline(conf, SCORER, store)
+    outs = [first.process(log[:66]), first.flush()]
+    [early] = outs[1].alerts
+    assert early.state is AlertState.OPEN
+    made = first.checkpoint("t", 0)
+    assert made is not None
+    second = Pipeline(conf, SCORER, store)
+    begin = second.assign("t", 0, *made) or 0
+    outs += [second.process(log[begin:]), second.flush()]
+    states = [state for out in outs for alert_id, state in alerts([out]) if alert_id == early.id]
+    assert states.count(AlertState.OPEN) == 1
+    assert states[-1] in (AlertState.RESOLVED, AlertState.WITHDRAWN)
+
+
 def test_late_data_are_told_as_a_revision_and_too_late_data_are_dead_letters() -> None:
     values = signal(200)
     log = log_of(values)
