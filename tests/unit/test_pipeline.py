@@ -214,7 +214,7 @@ def test_silence_tells_what_waits_and_later_data_revise_it() -> None:
 
 def test_an_alert_opened_early_is_told_once_over_a_restart() -> None:
     values = 0.05 * signal(200)[:100]  # quiet; its own excursion would come later
-    values[62:70] += 30
+    values[64:70] += 30
     log, conf, store = log_of(values), make_settings(), fitted_profiles()
     first = Pipeline(conf, SCORER, store)
     outs = [first.process(log[:66]), first.flush()]
