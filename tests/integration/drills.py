@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from stream_ad_connectors.kafka_publisher import KafkaPublisher
 
+from stream_ad.errors import UnavailableError
 from stream_ad.settings import KafkaSettings
 from tests.integration.jobs import START, START_NS, STEP_NS, Job, write_plant
 from tests.services.influxdb import InfluxServer
@@ -163,6 +164,18 @@ def run_drill(
 
 
 def _feed(job: Job, data: Path, series: list[str], first: int, count: int) -> None:
+    """Sends a stretch of rows; from the start again while the broker is only just back (the same rows change nothing)."""
+    deadline = time.monotonic() + RECOVERY_S
+    while True:
+        try:
+            return _publish(job, data, series, first, count)
+        except UnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+def _publish(job: Job, data: Path, series: list[str], first: int, count: int) -> None:
     publisher = KafkaPublisher(KafkaSettings(bootstrap=job.kafka))
     frames = {name: pd.read_parquet(data / "PLANT" / f"{name}.test.parquet")[first : first + count] for name in series}
     for row in range(count):
