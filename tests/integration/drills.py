@@ -164,7 +164,7 @@ def run_drill(
 
 
 def _feed(job: Job, data: Path, series: list[str], first: int, count: int) -> None:
-    """Sends a stretch of rows; from the start again while the broker is only just back (the same rows change nothing)."""
+    """Sends a stretch of rows; from its start again while the broker is only just back (same rows change nothing)."""
     deadline = time.monotonic() + RECOVERY_S
     while True:
         try:
