@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from stream_ad.records import Alert, Outputs
 from stream_ad.settings import Settings, Subscription, duration_ns
 from stream_ad.telling import merge_batches
 
-__all__ = ["Case", "Scored", "backtest", "find_cases", "score_case", "train_rows_of", "write_scored"]
+__all__ = ["Case", "Scored", "find_cases", "score_case", "train_rows_of", "write_scored"]
 
 START_NS = 0  # event time of row 0 of files without times
 
@@ -188,14 +188,3 @@ def write_scored(scored: Scored, out: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(path, compression="zstd", index=False)
     return path
-
-
-def backtest(
-    cases: Sequence[Case],
-    settings: Settings,
-    scorer: Scorer,
-    on_scored: Callable[[Scored], None],
-) -> None:
-    """Every case in turn; `on_scored` sees each as soon as it is done."""
-    for case in cases:
-        on_scored(score_case(case, settings, scorer))

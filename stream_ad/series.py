@@ -234,7 +234,7 @@ class Series:
     def _work(self, windows: Iterable[Window], why: Why, dirty: Iterable[int] = ()) -> WindowWork:
         due = tuple(windows)
         seen = tuple(self.rows.seen(window.emit_from, window.emit_to) for window in due)
-        return WindowWork(due, seen, why, fresh=why != "live", dirty=frozenset(dirty))
+        return WindowWork(due, seen, why, frozenset(dirty))
 
     def _capture_fit(self, end: int) -> None:
         assert self.grid is not None

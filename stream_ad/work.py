@@ -27,8 +27,12 @@ class WindowWork:
     windows: tuple[Window, ...]
     seen: tuple[NDArray[np.bool_], ...]
     why: Why
-    fresh: bool = False
     dirty: frozenset[int] = frozenset()
+
+    @property
+    def fresh(self) -> bool:
+        """All but live work begins with an empty session."""
+        return self.why != "live"
 
 
 @dataclass(frozen=True, slots=True)
