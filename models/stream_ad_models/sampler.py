@@ -1,9 +1,14 @@
-"""Draws of the hidden points by the EDM sampler (Karras et al. 2022, algorithm 1: Heun's second-order steps)."""
+"""Draws of the hidden points: Heun's second-order steps (EDM) and DPM-Solver++ (2M), one network pass a step.
+
+Bands of one pass's mean and variance come with `DenoiserImputer.impute`; draws are joint over the window. What a
+draw costs and how well quantiles of draws hold their coverage: benchmarks/bands.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +16,10 @@ from torch import Tensor
 from stream_ad_models.conditioning import Condition
 from stream_ad_models.denoiser import Denoiser
 
-__all__ = ["heun", "sample_targets", "sigma_schedule"]
+__all__ = ["Denoise", "Solver", "denoiser_of", "dpm_solver_2m", "heun", "sample_targets", "sigma_schedule"]
+
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x at noise level sigma, sigma [1]) -> clean mean D(x; sigma)
+Solver = Literal["heun", "dpm++"]
 
 _RHO = 7.0
 
@@ -26,10 +34,10 @@ def sigma_schedule(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     return torch.cat([levels, torch.zeros(1, dtype=torch.float64)]).to(torch.float32)
 
 
-def heun(denoise: Callable[[Tensor, Tensor], Tensor], start: Tensor, levels: Tensor) -> Tensor:
-    """EDM algorithm 1: follow dx/dsigma = (x - D(x; sigma)) / sigma from levels[0] down to 0.
+def heun(denoise: Denoise, start: Tensor, levels: Tensor) -> Tensor:
+    """EDM algorithm 1 (Karras et al. 2022): follow dx/dsigma = (x - D(x; sigma)) / sigma from levels[0] down to 0.
 
-    denoise(x, sigma [1]) -> x's clean mean. start: x at levels[0].
+    start: x at levels[0]. Two passes a step, one in the last: 2 n - 1 for n steps.
     """
     moving = start
     for now, following in pairwise(levels):
@@ -42,8 +50,35 @@ def heun(denoise: Callable[[Tensor, Tensor], Tensor], start: Tensor, levels: Ten
     return moving
 
 
-def sample_targets(model: Denoiser, given: Condition, steps: int, generator: torch.Generator) -> Tensor:
+def dpm_solver_2m(denoise: Denoise, start: Tensor, levels: Tensor) -> Tensor:
+    """DPM-Solver++ (2M) (Lu et al. 2022, algorithm 2) with alpha = 1 and lambda = -ln sigma; one pass a step.
+
+    x_i = (sigma_i / sigma_(i-1)) x_(i-1) - (e^(-h_i) - 1) [(1 + 1 / 2r_i) D_(i-1) - 1 / 2r_i D_(i-2)] with
+    r_i = h_(i-1) / h_i; the first step, and the last one to sigma = 0, are of first order. start: x at levels[0].
+    """
+    moving, before, width_before = start, start, torch.ones(())
+    for number, (now, following) in enumerate(pairwise(levels)):
+        clean = denoise(moving, now.view(1))
+        width = torch.log(now / following)  # infinite in the last step
+        aim = clean
+        if number and following > 0:
+            half_ratio = width / (2 * width_before)
+            aim = (1 + half_ratio) * clean - half_ratio * before
+        moving = (following / now) * moving + (1 - following / now) * aim
+        before, width_before = clean, width
+    return moving
+
+
+def denoiser_of(model: Denoiser, given: Condition) -> Denoise:
+    """The network under one condition, as the solvers take it: standardised units."""
+    return lambda noisy, sigma: model(noisy, sigma, given)[0]
+
+
+def sample_targets(
+    model: Denoiser, given: Condition, steps: int, generator: torch.Generator, solver: Solver = "heun"
+) -> Tensor:
     """One joint draw of the hidden points, standardised, [batch, window, channel]."""
     levels = sigma_schedule(steps, model.config.sigma_min, model.config.sigma_max)
     start = torch.randn(given.values.shape, generator=generator) * levels[0]
-    return heun(lambda noisy, sigma: model(noisy, sigma, given)[0], start, levels)
+    solve = dpm_solver_2m if solver == "dpm++" else heun
+    return solve(denoiser_of(model, given), start, levels)
