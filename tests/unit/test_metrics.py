@@ -28,10 +28,12 @@ def case(seed: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 def test_equal_to_the_reference(seed: int, n: int, window: int) -> None:
     reference = pytest.importorskip("TSB_AD.evaluation.basic_metrics", reason="pip install --no-deps TSB-AD==1.5")
     labels, scores = case(seed, n)
-    volume = reference.generate_curve(labels, scores, window, "opt", 250)[-1]
-    assert metrics.vus_pr(labels, scores, window) == pytest.approx(volume, abs=1e-6)
-    plain = reference.basic_metricor().metric_PR(labels, scores)
-    assert metrics.auc_pr(labels, scores) == pytest.approx(plain, abs=1e-9)
+    roc, pr = reference.generate_curve(labels, scores, window, "opt", 250)[-2:]
+    assert metrics.vus(labels, scores, window) == pytest.approx((pr, roc), abs=1e-6)
+    assert metrics.vus_pr(labels, scores, window) == metrics.vus(labels, scores, window)[0]
+    plain = reference.basic_metricor()
+    assert metrics.auc_pr(labels, scores) == pytest.approx(plain.metric_PR(labels, scores), abs=1e-9)
+    assert metrics.auc_roc(labels, scores) == pytest.approx(plain.metric_ROC(labels, scores), abs=1e-9)
 
 
 def test_bounds() -> None:
@@ -40,6 +42,9 @@ def test_bounds() -> None:
     assert metrics.auc_pr(labels, labels.astype(float)) == 1.0
     assert metrics.vus_pr(labels, labels.astype(float), 20) > 0.9
     assert metrics.auc_pr(labels, np.zeros(1000)) == pytest.approx(0.05)
+    assert metrics.auc_roc(labels, labels.astype(float)) == 1.0
+    assert metrics.auc_roc(labels, np.zeros(1000)) == 0.5
+    assert np.isnan(metrics.auc_roc([1, 1], [0.0, 1.0]))
 
 
 def test_runs() -> None:
