@@ -2,8 +2,8 @@
 
     python benchmarks/missing.py --data DIR --out FILE.json [--seed S] [--jobs N] [--rows universal,memory]
 
-Series: at most 5 of each data set, evenly spaced among those with an anomaly among the first 6,000 scored rows; these
-alone are scored. Nothing is missing from the fitted part; 10, 30 and 50% are hidden from the scored one: each reading
+Series: at most 4 of each data set, evenly spaced among those with an anomaly among the first 4,000 scored rows; these
+alone are scored, the last 8,000 rows before them fitted. Nothing is missing from the fitted part; 10, 30 and 50% are hidden from the scored one: each reading
 by chance, blocks of 20 to 100 rows of a channel, or that share of the channels for good (series of several channels
 only; at least one goes and one stays). `universal` takes the gaps as they are; every other row, and the default
 itself as `universal-filled`, sees the last reading before, which for a channel that is gone is the fitted part's
@@ -32,7 +32,7 @@ from stream_ad.metrics import vus_pr
 Float32 = NDArray[np.float32]
 
 MEASURES = 1
-MOST_SERIES, MOST_ROWS = 5, 6000
+MOST_SERIES, MOST_ROWS = 4, 4000
 SHARES = (0.1, 0.3, 0.5)
 KINDS = ("random", "blocks", "channels")
 BLOCK_ROWS = (20, 100)

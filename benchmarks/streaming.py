@@ -6,8 +6,8 @@ Delay and hop (part `delay`): the series of DIR/tsb_ad_m_published.csv as in acc
 no-network rows with every delay and hop that they can be made with (others are left blank). A slot waits `delay`
 later slots and up to `hop` - 1 more for the next window. The plot goes beside FILE.json.
 
-Seen (part `seen`): at most 5 series of each data set, the first 6,000 rows after the training part, fitted on the
-last 128, 256, ... rows of the training part or all of it: how good a series is scored that many observations after
+Seen (part `seen`): at most 4 series of each data set, the first 4,000 rows after the training part, fitted on the
+last 128, 256, ... rows of the training part or all of it (8,000 at most): how good a series is scored that many observations after
 its first one, on the same rows each time. 0: nothing is fitted, the stream fills its own profile as it goes (its
 first 128 rows have no score and count as normal).
 """
@@ -40,7 +40,7 @@ DELAYS, HOPS = (0, 8, 16, 32, 64), (1, 4, 8, 16, 32)
 DEFAULT_HOPS = "4,8,16,32"  # hop 1 takes 16 times as long as hop 16
 SEEN = (0, 128, 256, 512, 1024, 2048)
 EVERYTHING = -1
-MOST_SERIES, MOST_ROWS = 5, 6000
+MOST_SERIES, MOST_ROWS = 4, 4000
 OWN = "universal"
 DELAY_ROWS = (OWN, "memory", "control")
 SEEN_ROWS = (OWN, "memory", "control", "ar")

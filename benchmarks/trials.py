@@ -20,6 +20,7 @@ from stream_ad.settings import Settings
 
 Any_ = TypeVar("Any_")
 NOT_CHANNELS = ("timestamp", "label")
+MOST_FITTED = 8000
 
 
 class FittedOnce:
@@ -112,15 +113,15 @@ class Split:
     window: int
 
 
-def split_of(task: Task, data: Path, most_rows: int | None = None) -> Split:
-    """The first `train_rows` rows of the test file are fitted where the task has them, else the train file; of the
-    rows after these, `most_rows` are scored."""
+def split_of(task: Task, data: Path, most_rows: int) -> Split:
+    """The first `train_rows` rows of the test file are fitted where the task has them, else the train file (of both
+    the last 8,000); of the rows after these, `most_rows` are scored."""
     test = pd.read_parquet(data / task.dataset / f"{task.series}.test.parquet")
     if task.train_rows is None:
         train = pd.read_parquet(data / task.dataset / f"{task.series}.train.parquet")
     else:
         train, test = test.iloc[: task.train_rows], test.iloc[task.train_rows :]
-    test = test.iloc[:most_rows]
+    train, test = train.iloc[-MOST_FITTED:], test.iloc[:most_rows]
     labels = test["label"].to_numpy().astype(np.int64)
     return Split(train.drop(columns="label", errors="ignore"), test.drop(columns="label"), labels, task.window)
 
