@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad_models.imputer import Imputation, UniversalImputer
-from stream_ad_models.masks import complementary_gratings
 
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -26,7 +25,7 @@ class WindowImputer(Protocol):
     @property
     def version(self) -> str: ...
     def impute(self, windows: Float32, *, grating: int) -> Imputation: ...
-    def impute_masked(self, windows: Float32, cond_mask: Bool) -> Imputation: ...
+    def impute_steps(self, windows: Float32, *, grating: int, steps: slice) -> Imputation: ...
     def band_factor(self, coverage: float) -> float: ...
 
 
@@ -59,21 +58,14 @@ class BlockImputer:
         """jobs: windows [n, steps, channel] of one session each, and its scored channels."""
         picked = [windows[:, :, scored] if self._alone else windows for windows, scored in jobs]
         flat = [each.transpose(0, 2, 1).reshape(-1, self._window, 1) for each in picked] if self._alone else picked
-        imputed = self._pass(np.concatenate(flat), grating)
-        mean, std = imputed.mean[:, self._block], imputed.std[:, self._block]
+        imputed = self._imputer.impute_steps(np.concatenate(flat), grating=grating, steps=self._block)
+        mean, std = imputed.mean, imputed.std
         out, at = [], 0
         for each, part, (_, scored) in zip(picked, flat, jobs, strict=True):
             here = slice(at, at + len(part))
             at += len(part)
             out.append(Imputed(self._unfold(mean[here], each, scored), self._unfold(std[here], each, scored)))
         return out
-
-    def _pass(self, windows: Float32, grating: int) -> Imputation:
-        """Both complementary passes, or the one in which a single band hides the whole block: half the cost."""
-        for visible in complementary_gratings(self._window, grating):
-            if not visible[self._block].any():
-                return self._imputer.impute_masked(windows, np.broadcast_to(visible[:, None], windows.shape))
-        return self._imputer.impute(windows, grating=grating)
 
     def _unfold(self, values: Float32, windows: Float32, scored: Bool) -> Float32:
         if not self._alone:

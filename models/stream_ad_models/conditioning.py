@@ -7,11 +7,12 @@ so, and the guesses are inputs of their own. Tensors are float32 [batch, window,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-__all__ = ["Condition", "condition", "echo", "interpolate"]
+__all__ = ["Condition", "condition", "condition_alike", "echo", "interpolate"]
 
 # The condition is standardised with this weight of prior variance 1: with nothing to see the prior alone remains, and
 # a constant window is divided by about .06, not by 0.
@@ -73,9 +74,9 @@ def echo(seen: Tensor, mask: Tensor, guide: Tensor) -> Tensor:
     values, present = seen.transpose(1, 2).double(), mask.transpose(1, 2).double()
     of_mask, of_values = torch.fft.rfft(present, 2 * steps), torch.fft.rfft(values, 2 * steps)
     of_squares = torch.fft.rfft(values * values, 2 * steps)
-    pairs = torch.fft.irfft(of_mask.abs().square(), 2 * steps)[..., 1:steps]
+    pairs = torch.fft.irfft(_power(of_mask), 2 * steps)[..., 1:steps]
     # sum over pairs of (x_t - x_(t+lag))^2 = squares of both ends - 2 products, for both directions at once
-    products = (of_squares.conj() * of_mask).real - of_values.abs().square()
+    products = (of_squares.conj() * of_mask).real - _power(of_values)
     mismatch = torch.fft.irfft(2 * products, 2 * steps)[..., 1:steps] / pairs.clamp(min=1)
     known = pairs > _FEWEST_PAIRS - 0.5  # counts, but through an FFT
     mismatch = torch.where(known, mismatch.clamp(min=0) + 0.5 / pairs.clamp(min=1), torch.inf)
@@ -87,6 +88,11 @@ def echo(seen: Tensor, mask: Tensor, guide: Tensor) -> Tensor:
     total = torch.fft.irfft(of_kernel * of_values, 2 * steps)[..., :steps].transpose(1, 2)
     reach = torch.fft.irfft(of_kernel * of_mask, 2 * steps)[..., :steps].transpose(1, 2).clamp(min=0)
     return torch.div(total + _FALLBACK * guide, reach + _FALLBACK).to(seen.dtype)
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    """|z|^2, without the square root of abs()."""
+    return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
 
 
 def condition(values: Tensor, cond_mask: Tensor) -> Condition:
@@ -103,3 +109,68 @@ def condition(values: Tensor, cond_mask: Tensor) -> Condition:
     seen = deviation / scale
     guide = interpolate(seen, cond_mask)
     return Condition(seen, mask, guide, echo(seen, mask, guide), centre, scale)
+
+
+def condition_alike(values: Tensor, visible: Tensor) -> Condition:
+    """`condition` for windows that lack no reading and are all masked alike: what the mask decides is computed once.
+
+    values: [batch, window, channel], finite; visible: bool [window]. The same numbers as `condition`, to rounding;
+    `mask` comes as [1, window, 1].
+    """
+    batch, steps, channels = values.shape
+    fixed = _fixed(visible.numpy().tobytes())
+    rows = values.transpose(1, 2).reshape(-1, steps)
+    centre = (rows @ fixed.share)[:, None]
+    seen = (rows - centre) * fixed.mask
+    scale = ((seen.square().sum(dim=1, keepdim=True) + _PRIOR_POINTS) / (fixed.count + _PRIOR_POINTS)).sqrt()
+    seen /= scale
+    guide = seen @ fixed.guide
+    of_values = torch.fft.rfft(seen.double(), 2 * steps)
+    products = torch.fft.irfft(_power(of_values), 2 * steps)[:, 1:steps].float()
+    mismatch = (seen.square() @ fixed.ends).sub_(products, alpha=2).mul_(fixed.per_pair).clamp_(min=0)
+    mismatch += fixed.doubt
+    best = mismatch.amin(dim=1, keepdim=True).clamp(max=1e3)
+    weight = ((best - mismatch) / (_SOFTNESS + best / 4)).exp_()
+    kernel = torch.zeros(len(rows), 2 * steps, dtype=torch.float64)
+    kernel[:, 1:steps] = weight
+    kernel[:, steps + 1 :] = weight.flip(1)
+    total = torch.fft.irfft(torch.fft.rfft(kernel).mul_(of_values), 2 * steps)[:, :steps].float()
+    echoed = total.add_(guide, alpha=_FALLBACK).div_((weight @ fixed.reach).add_(_FALLBACK))
+    turned = [part.view(batch, channels, -1).transpose(1, 2) for part in (seen, guide, echoed, centre, scale)]
+    return Condition(turned[0], fixed.mask[None, :, None], *turned[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What a mask alone decides, float32; lags are 1 to window - 1.
+
+    count: of visible steps; mask, share (mask / count): [window]; guide: [window, window], seen @ guide interpolates;
+    ends: [window, lag], how many visible steps lie a lag from a visible one; reach: [lag, window], how many a lag from
+    any; per_pair: 1 / pairs of a lag; doubt: .5 / pairs, infinite for a lag of too few.
+    """
+
+    count: float
+    mask: Tensor
+    share: Tensor
+    guide: Tensor
+    ends: Tensor
+    reach: Tensor
+    per_pair: Tensor
+    doubt: Tensor
+
+
+@lru_cache(maxsize=64)
+def _fixed(visible: bytes) -> _Fixed:
+    shown = torch.frombuffer(bytearray(visible), dtype=torch.bool)
+    steps, mask = len(shown), shown.float()
+    unit = torch.eye(steps)[..., None]  # window i holds 1 at step i alone
+    guide = interpolate(unit * mask[None, :, None], shown[None, :, None].expand_as(unit))[..., 0]
+    reach = torch.zeros(steps - 1, steps)
+    for lag in range(1, steps):
+        reach[lag - 1, lag:] += mask[:-lag]
+        reach[lag - 1, :-lag] += mask[lag:]
+    pairs = reach @ mask / 2
+    doubt = torch.where(pairs >= _FEWEST_PAIRS, 0.5 / pairs.clamp(min=1), torch.inf)
+    count = float(mask.sum())
+    share = mask / max(count, 1.0)
+    return _Fixed(count, mask, share, guide, (reach * mask).T.contiguous(), reach, 1 / pairs.clamp(min=1), doubt)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from stream_ad_models.conditioning import Condition
 
-__all__ = ["Denoiser", "DenoiserConfig", "Preconditioning", "preconditioning"]
+__all__ = ["Block", "Denoiser", "DenoiserConfig", "Preconditioning", "log_variance", "preconditioning"]
 
 _LOG_V_FLOOR = -9.0  # of the network's unit-variance target: a standard deviation of .011
 _FREQUENCIES = 16
@@ -77,7 +77,12 @@ def preconditioning(sigma: Tensor, sigma_data: float) -> Preconditioning:
     )
 
 
-class _Block(nn.Module):
+def log_variance(raw: Tensor) -> Tensor:
+    """The network's second output, bounded below; a bound whose gradient never dies."""
+    return _LOG_V_FLOOR + functional.softplus(raw - _LOG_V_FLOOR)
+
+
+class Block(nn.Module):
     """Transformer block whose two layer norms are shifted, scaled and gated by the noise level (DiT, adaLN-zero)."""
 
     def __init__(self, config: DenoiserConfig) -> None:
@@ -121,7 +126,7 @@ class Denoiser(nn.Module):
         self.embed = nn.Linear(_INPUTS * features, config.width)
         self.position = nn.Parameter(torch.randn(1, config.tokens, config.width) * 0.1)
         self.level = nn.Sequential(nn.Linear(2 * _FREQUENCIES, config.width), nn.SiLU())
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.last = nn.Linear(config.width, 2 * config.width)
         self.read = nn.Linear(config.width, 2 * features)
         # straight from a token's inputs to its outputs: interpolation and echo cost the transformer nothing
@@ -136,12 +141,16 @@ class Denoiser(nn.Module):
         """[batch, window, channel] -> [batch, token, patch * channel]"""
         return window.reshape(window.shape[0], self.config.tokens, -1)
 
+    def level_of(self, c_noise: Tensor) -> Tensor:
+        """Embedding of the noise level, [batch or 1, 1, width]; c_noise: [batch or 1]."""
+        angle = c_noise[:, None, None] * self.frequencies
+        return torch.as_tensor(self.level(torch.cat([angle.sin(), angle.cos()], dim=-1)))
+
     def network(self, noisy: Tensor, c_noise: Tensor, given: Condition) -> tuple[Tensor, Tensor]:
         """The raw network F and log v, both [batch, window, channel]. c_noise: [batch or 1]."""
         inputs = (given.values, given.mask, given.guide, given.echo, noisy)
         tokens = torch.cat([self._tokens(part) for part in inputs], dim=-1)
-        angle = c_noise[:, None, None] * self.frequencies
-        level = self.level(torch.cat([angle.sin(), angle.cos()], dim=-1))
+        level = self.level_of(c_noise)
         hidden = self.embed(tokens) + self.position
         for block in self.blocks:
             hidden = block(hidden, level)
@@ -149,8 +158,7 @@ class Denoiser(nn.Module):
         hidden = torch.addcmul(shift, functional.layer_norm(hidden, hidden.shape[-1:]), 1 + scale)
         mean, log_v = (self.read(hidden) + self.straight(tokens)).chunk(2, dim=-1)
         shape = (tokens.shape[0], self.config.window_steps, self.config.channels)
-        log_v = _LOG_V_FLOOR + functional.softplus(log_v - _LOG_V_FLOOR)  # a bound whose gradient never dies
-        return mean.reshape(shape), log_v.reshape(shape)
+        return mean.reshape(shape), log_variance(log_v).reshape(shape)
 
     def forward(self, noisy: Tensor, sigma: Tensor, given: Condition) -> tuple[Tensor, Tensor]:
         """The denoised window and the variance of what remains unknown, both standardised, [batch, window, channel].

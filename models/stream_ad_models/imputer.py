@@ -7,7 +7,7 @@ log v output its predictive variance. Two complementary gratings make every read
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,10 +20,11 @@ from torch import Tensor
 
 from stream_ad.errors import DataError, ModelError
 from stream_ad_models.cards import load_denoiser
-from stream_ad_models.conditioning import condition
+from stream_ad_models.conditioning import condition, condition_alike
 from stream_ad_models.coverage import band_factor
 from stream_ad_models.denoiser import Denoiser
 from stream_ad_models.masks import complementary_gratings
+from stream_ad_models.one_pass import OnePass
 from stream_ad_models.sampler import sample_targets
 
 __all__ = ["DEFAULT_WEIGHTS", "DenoiserImputer", "Imputation", "Imputer", "UniversalImputer"]
@@ -66,6 +67,7 @@ class DenoiserImputer:
         if not temperature > 0:
             raise ModelError(f"model card: expected a positive temperature, found {temperature}")
         self._model = model.eval()
+        self._one_pass = OnePass(model)
         self._temperature = temperature
         self.card = dict(card)
 
@@ -97,14 +99,27 @@ class DenoiserImputer:
 
         A missing reading is a target of both passes: its mean and variance are the averages of the two.
         """
+        return self.impute_steps(windows, grating=grating, steps=slice(0, self.window_steps))
+
+    def impute_steps(self, windows: Float32, *, grating: int, steps: slice) -> Imputation:
+        """`impute` of some steps alone, [batch, step, channel]: what only the others need is not computed.
+
+        Where one grating hides all of them, that is one pass, and a missing reading's imputation is of that pass.
+        """
         rows, shape = self._rows(windows)
-        first, second = complementary_gratings(self.window_steps, grating)
-        mean, variance = torch.empty_like(rows), torch.empty_like(rows)
+        first, second = (torch.from_numpy(mask) for mask in complementary_gratings(self.window_steps, grating))
+        masks = [mask for mask in (first, second) if not mask[steps].any()] or [first, second]
+        mean = torch.empty(len(rows), steps.stop - steps.start, rows.shape[2])
+        variance = torch.empty_like(mean)
+        whole = ~rows.isnan().flatten(1).any(dim=1)
         with torch.inference_mode():
-            for start in range(0, len(rows), _CHUNK_ROWS):
-                part = slice(start, start + _CHUNK_ROWS)
-                mean[part], variance[part] = self._grated(rows[part], torch.from_numpy(np.stack([first, second])))
-        return Imputation(self._windows(mean, shape), self._windows(variance.sqrt() * self._temperature, shape))
+            for complete in (True, False):
+                numbers = torch.nonzero(whole == complete)[:, 0]
+                for start in range(0, len(numbers), _CHUNK_ROWS):
+                    some = numbers[start : start + _CHUNK_ROWS]
+                    mean[some], variance[some] = self._grated(rows[some], masks, steps, complete)
+        shape = (shape[0], mean.shape[1], shape[2])
+        return Imputation(self._windows(mean, shape), self._windows(variance.sqrt_() * self._temperature, shape))
 
     def impute_masked(self, windows: Float32, cond_mask: Bool) -> Imputation:
         """One pass with the caller's own condition; visible points come back as they are, with std 0.
@@ -146,20 +161,31 @@ class DenoiserImputer:
                     drawn[draw, part] = torch.where(visible, values, hidden)
         return np.stack([self._windows(draw, shape) for draw in drawn])
 
-    def _grated(self, rows: Tensor, gratings: Tensor) -> tuple[Tensor, Tensor]:
-        """rows: [n, window, K] with NaN. gratings: bool [2, window]. Both passes are one batch of the network."""
-        present = ~rows.isnan()
-        values = rows.nan_to_num()
-        visible = torch.cat([present & gratings[0][None, :, None], present & gratings[1][None, :, None]])
-        mean, variance = self._pass(torch.cat([values, values]), visible)
-        (mean_a, mean_b), (variance_a, variance_b) = mean.chunk(2), variance.chunk(2)
-        hidden_a = ~gratings[0][None, :, None]
-        mean_seen = torch.where(hidden_a, mean_a, mean_b)
-        variance_seen = torch.where(hidden_a, variance_a, variance_b)
+    def _grated(self, rows: Tensor, masks: Sequence[Tensor], steps: slice, complete: bool) -> tuple[Tensor, Tensor]:
+        """Mean and variance of `steps`, each from the pass that hides it. rows: [n, window, K], NaN = no reading, none
+        if `complete`; masks: bool [window] each, one that hides all the steps or two that complement each other."""
+        found = [self._read(rows, mask, steps, complete) for mask in masks]
+        if len(found) == 1:
+            return found[0]
+        hidden = ~masks[0][steps, None]
+        (mean_a, variance_a), (mean_b, variance_b) = found
+        mean, variance = torch.where(hidden, mean_a, mean_b), torch.where(hidden, variance_a, variance_b)
+        if complete:
+            return mean, variance
+        missing = rows[:, steps].isnan()
         return (
-            torch.where(present, mean_seen, (mean_a + mean_b) / 2),
-            torch.where(present, variance_seen, (variance_a + variance_b) / 2),
+            torch.where(missing, (mean_a + mean_b) / 2, mean),
+            torch.where(missing, (variance_a + variance_b) / 2, variance),
         )
+
+    def _read(self, rows: Tensor, mask: Tensor, steps: slice, complete: bool) -> tuple[Tensor, Tensor]:
+        """One pass: conditional mean and variance of `steps` in the units of the input, [n, step, K]."""
+        shown = mask[:, None] & ~rows.isnan()
+        given = condition_alike(rows, mask) if complete else condition(rows.nan_to_num(), shown)
+        mean, variance = self._one_pass(given, steps)
+        skip = steps.start - self._one_pass.covered(steps).start
+        part = slice(skip, skip + steps.stop - steps.start)
+        return mean[:, part] * given.scale + given.centre, variance[:, part] * given.scale**2
 
     def _pass(self, values: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Conditional mean and variance in the units of the input, [n, window, K]."""

@@ -7,20 +7,21 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from stream_ad_models.conditioning import condition, echo, interpolate
+from stream_ad_models.conditioning import condition, condition_alike, echo, interpolate
 from stream_ad_models.denoiser import Denoiser, DenoiserConfig, preconditioning
 from stream_ad_models.fitting import Batch, FitSettings, diffusion_loss, fit, learning_rate
 from stream_ad_models.masks import grating
+from stream_ad_models.one_pass import OnePass
 from stream_ad_models.sampler import heun, sigma_schedule
 from torch import Tensor
 
 SIGMAS = (0.01, 0.3, 1.0, 5.0, 40.0)
 
 
-def _awake(channels: int = 1) -> Denoiser:
+def _awake(config: DenoiserConfig | None = None) -> Denoiser:
     """A denoiser whose zero-initialised layers have been stirred, so that every path is live."""
     torch.manual_seed(0)
-    model = Denoiser(DenoiserConfig(channels=channels))
+    model = Denoiser(config or DenoiserConfig())
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -87,7 +88,7 @@ def test_noise_at_visible_points_is_not_read() -> None:
 
 @pytest.mark.parametrize("channels", [1, 5])
 def test_forward_shapes_and_positive_variance(channels: int) -> None:
-    model = _awake(channels)
+    model = _awake(DenoiserConfig(channels=channels))
     given = condition(torch.randn(3, 128, channels), torch.rand(3, 128, channels) > 0.5)
     mean, variance = model(torch.randn(3, 128, channels), torch.tensor([0.1, 1.0, 40.0]), given)
     assert mean.shape == variance.shape == (3, 128, channels)
@@ -225,3 +226,31 @@ def test_echo_with_no_lag_to_trust_is_the_guide() -> None:
     mask[:, ::40] = True
     given = condition(values, mask)
     assert torch.allclose(given.echo, given.guide, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 7, 16, 128])
+def test_windows_masked_alike_are_conditioned_as_any_other(width: int) -> None:
+    values = torch.randn(6, 128, 3).cumsum(dim=1)
+    values[1] = 4.0
+    values[2, 40] = 1000.0
+    mask = torch.from_numpy(~grating(128, width))
+    given = condition(values, mask[None, :, None].expand_as(values))
+    alike = condition_alike(values, mask)
+    for name in ("values", "mask", "guide", "echo", "centre", "scale"):
+        assert torch.allclose(getattr(given, name), getattr(alike, name).expand_as(getattr(given, name)), atol=1e-4), (
+            name
+        )
+
+
+@pytest.mark.parametrize(("channels", "patch", "blocks"), [(1, 8, 2), (5, 16, 1), (2, 8, 0)])
+def test_one_pass_is_the_denoiser_at_sigma_max(channels: int, patch: int, blocks: int) -> None:
+    model = _awake(DenoiserConfig(channels=channels, patch_steps=patch, blocks=blocks))
+    given = condition(torch.randn(4, 128, channels), torch.rand(4, 128, channels) > 0.5)
+    mean, variance = model(torch.zeros(4, 128, channels), torch.tensor([model.config.sigma_max]), given)
+    one_pass = OnePass(model)
+    for steps in (slice(0, 128), slice(96, 112), slice(20, 21)):
+        here = one_pass.covered(steps)
+        assert here.start <= steps.start < steps.stop <= here.stop
+        found_mean, found_variance = one_pass(given, steps)
+        assert torch.allclose(found_mean, mean[:, here], atol=1e-5)
+        assert torch.allclose(found_variance, variance[:, here], rtol=1e-4)

@@ -78,6 +78,18 @@ def test_results_do_not_depend_on_the_batch(imputer: UniversalImputer, normal: n
     assert np.array_equal(again.mean, whole.mean)
 
 
+@pytest.mark.parametrize(("width", "steps"), [(16, slice(96, 112)), (1, slice(112, 128)), (16, slice(8, 24))])
+def test_some_steps_alone_are_as_in_the_whole(
+    imputer: UniversalImputer, normal: np.ndarray, width: int, steps: slice
+) -> None:
+    windows = normal[:20].copy()
+    windows[3, 10:30] = np.nan
+    whole, part = imputer.impute(windows, grating=width), imputer.impute_steps(windows, grating=width, steps=steps)
+    assert part.mean.shape == (20, steps.stop - steps.start, 1)
+    assert np.allclose(part.mean, whole.mean[:, steps], atol=1e-5)
+    assert np.allclose(part.std, whole.std[:, steps], rtol=1e-4)
+
+
 def test_channels_do_not_see_each_other(imputer: UniversalImputer, normal: np.ndarray) -> None:
     windows = normal[:2].transpose(2, 1, 0)
     other = windows.copy()
