@@ -1,11 +1,14 @@
 """Accuracy of the product's scorers on labelled public series, every row through the pipeline of `stream-ad backtest`.
 
-    python benchmarks/accuracy.py --data DIR --out FILE.json [--seed S] [--jobs N] [--rows universal,memory] [--all]
+    python benchmarks/accuracy.py --data DIR --out FILE.json [--seeds 0,1] [--jobs N] [--rows universal,memory] [--all]
 
 Table 1: the series of DIR/tsb_ad_m_published.csv, their first `train_rows` rows fitted, all rows scored, VUS-PR with
-the file's window, beside the published figures of its other columns. Table 2 (`--all`): every other labelled series of
-DIR, fitted on its train file, VUS-PR with a window of 100. One setting for all; labels are read by the metric alone.
-Results are kept in FILE.json as they come: a second call goes on where the first stopped (same weights and seed).
+the file's window, beside the published figures of its other columns. With `--all`: table 2, every other labelled series
+of DIR, fitted on its train file, VUS-PR with a window of 100; table 3, both together, by series and with each data set
+weighing alike, and the first row against the better of the rows without a network, series for series; and NAB's own
+score over NAB's files. Each table is followed by the other metrics. Rows that depend on a seed are measured with each,
+the others once. One setting for all; labels are read by metrics alone. Results are kept in FILE.json as they come: a
+second call goes on where the first stopped (same metrics, and each scorer of the same version).
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,26 +41,44 @@ from harness import (
     published_tasks,
     run,
     scores_of,
+    takes_seed,
 )
+from nab import NULL, NabTask, measure_nab, nab_tasks, print_nab
+from nab import summary as nab_summary
+from summaries import against, print_against, print_metrics, summary
 
-from stream_ad.metrics import auc_pr, vus_pr
+from stream_ad.event_metrics import detect_at, point_adjusted_f1
+from stream_ad.metrics import auc_pr, auc_roc, vus
+
+MEASURES = 2  # raised when results of earlier calls no longer hold what is measured
+BUDGETS = (1, 3, 10)  # false-alarm episodes per 10,000 normal rows
+NO_NETWORK = ("control", "memory")
 
 
 def measure(task: Task, data: Path) -> Result:
-    """Scores the series and compares with its labels."""
+    """Scores the series once and compares with its labels in every way."""
     labels = labels_of(case_of(task, data).test)
     started = time.perf_counter()
     scores = scores_of(task, data, len(labels))
     seconds = time.perf_counter() - started
     unscored = int(np.isnan(scores).sum())
     scores = filled(scores)
-    return asdict(task) | {
-        "vus_pr": vus_pr(labels, scores, task.window),
+    pr, roc = vus(labels, scores, task.window)
+    result = asdict(task) | {
+        "vus_pr": pr,
+        "vus_roc": roc,
         "auc_pr": auc_pr(labels, scores),
+        "auc_roc": auc_roc(labels, scores),
+        "pa_f1": point_adjusted_f1(labels, scores),
         "rows": len(labels),
         "unscored": unscored,
         "seconds": round(seconds, 2),
     }
+    for budget in BUDGETS:
+        found = detect_at(budget, labels, scores, task.window)
+        result |= {"events": found.events, f"recall_{budget}": found.recall}
+        result |= {f"missed_{budget}": found.missed, f"delay_{budget}": found.delay_rows}
+    return result
 
 
 def published_rows(data: Path) -> Table:
@@ -73,31 +96,64 @@ def published_rows(data: Path) -> Table:
     }
 
 
+def tables_of(results: Results, rows: Sequence[str]) -> dict[str, Table]:
+    """Both tables, and `every`: they together, of rows that are in both."""
+    first, others = results.table("published", rows), results.table("others", rows)
+    found = {"published": first} | ({"others": others} if others else {})
+    both = [row for row in rows if row in first and row in others]
+    return found | ({"every": {row: first[row] + others[row] for row in both}} if both else {})
+
+
+def conclude(results: Results, rows: Sequence[str], data: Path) -> None:
+    """Prints the tables and keeps what they say in the file."""
+    tables = tables_of(results, rows)
+    titles = {
+        "published": "series of the published benchmark",
+        "others": "the other labelled series (window 100)",
+        "every": "all series",
+    }
+    for name, table in tables.items():
+        beside = published_rows(data) if name == "published" else {}
+        print_table(f"VUS-PR, {titles[name]}: means over series and data sets (number of series)", table | beside)
+        print_metrics(f"Other metrics, {titles[name]}: means; delays are medians, in rows", table)
+    told: dict[str, Any] = {"tables": {name: summary(table) for name, table in tables.items()}}
+    widest = tables.get("every", tables["published"])
+    if rows[0] in widest and rows[0] not in NO_NETWORK and any(row in widest for row in NO_NETWORK):
+        told["against_no_network"] = against(widest, rows[0], NO_NETWORK)
+        title = f"VUS-PR of {rows[0]} less the better of {', '.join(NO_NETWORK)}: mean, 95% bootstrap interval"
+        print_against(title, told["against_no_network"])
+    told["nab"] = nab_summary(results.table("nab", [*rows, NULL]))
+    print_nab(told["nab"])
+    results.write(told)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", default="0,1,2", help="of rows that depend on one, comma-separated")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--rows", default=",".join(DEFAULT_ROWS), help=f"comma-separated, of {', '.join(ROWS)}")
-    parser.add_argument("--all", action="store_true", help="also every other labelled series of the directory")
+    parser.add_argument("--all", action="store_true", help="also every other labelled series of the directory, and NAB")
     arguments = parser.parse_args()
     rows = arguments.rows.split(",")
     if unknown := set(rows) - set(ROWS):
         parser.error(f"--rows: expected some of {','.join(ROWS)}, found {','.join(sorted(unknown))}")
-    about = environment([arguments.seed])
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    about = environment(seeds, rows) | {"measures": MEASURES, "seeded": [row for row in rows if takes_seed(row)]}
     print(json.dumps(about), flush=True)
     results = Results(arguments.out, about)
-    tasks = published_tasks(arguments.data, rows, arguments.seed)
-    if arguments.all:
-        tasks += other_tasks(arguments.data, rows, arguments.seed)
+    tasks: list[Task] = []
+    corpora: list[NabTask] = []
+    for seed in seeds:
+        mine = [row for row in rows if seed == seeds[0] or row in about["seeded"]]
+        tasks += published_tasks(arguments.data, mine, seed)
+        if arguments.all:
+            tasks += other_tasks(arguments.data, mine, seed)
+            corpora += nab_tasks(arguments.data, [*mine, *([NULL] if seed == seeds[0] else [])], seed)
     run(tasks, measure, arguments.data, results, arguments.jobs)
-    for r in results.table("published", rows).get("universal", []):
-        print(f"{r['dataset']:6s} {r['series']:14s} {r['vus_pr']:.3f}")
-    title = "VUS-PR, series of the published benchmark, mean (number of series)"
-    print_table(title, results.table("published", rows) | published_rows(arguments.data))
-    if others := results.table("others", rows):
-        print_table("VUS-PR (window 100), the other labelled series", others)
+    run(corpora, measure_nab, arguments.data, results, arguments.jobs, show="nab")
+    conclude(results, rows, arguments.data)
 
 
 if __name__ == "__main__":

@@ -62,8 +62,9 @@ def _universal(delay_steps: int) -> Scorer:
 
 
 # None: random numbers. Those of SCORERS take a seed where the scorer does.
+NEEDS_TRAINING = ("group",)
 ROWS: dict[str, Callable[..., Scorer] | None] = {
-    name: partial(_named, name) for name in ("universal", "memory", "control", "ar", "pca", "kmeans", "iforest", "hst")
+    name: partial(_named, name) for name in SCORERS if name not in NEEDS_TRAINING
 }
 ROWS["random"] = None
 DEFAULT_ROWS = tuple(ROWS)
@@ -264,12 +265,20 @@ def _progress(tasks: int, todo: int) -> Iterator[Callable[[str], None]]:
 
 
 def print_table(title: str, table: Table, metric: str = "vus_pr") -> None:
-    """Mean of the metric for each row: over all series, over data sets (each weighs alike), and by data set."""
+    """Means of the metric for each row: over series, over data sets (each weighs alike), and by data set.
+
+    ±: standard deviation of the mean over series between seeds; rows without it are the same for every seed.
+    """
     datasets = sorted({r["dataset"] for results in table.values() for r in results})
     width = max(map(len, table), default=0)
-    print(f"\n{title}\n{'':{width}s}   all   sets  " + "  ".join(f"{name[:11]:>11s}" for name in datasets))
+    print(f"\n{title}\n{'':{width}s}  {'series':11s}   sets  " + "  ".join(f"{name[:11]:>11s}" for name in datasets))
     for name, results in table.items():
-        by = {d: [r[metric] for r in results if r["dataset"] == d] for d in datasets}
-        cells = [f"{np.mean(v):.3f} ({len(v):2d})" if v else "-" for v in by.values()]
-        mean, sets = np.mean([r[metric] for r in results]), np.mean([np.mean(v) for v in by.values() if v])
-        print(f"{name:{width}s}  {mean:.3f}  {sets:.3f}  " + "  ".join(f"{cell:>11s}" for cell in cells), flush=True)
+        by = {d: [r for r in results if r["dataset"] == d] for d in datasets}
+        means = {d: float(np.mean([r[metric] for r in mine])) for d, mine in by.items() if mine}
+        counts = {d: len({(r.get("table"), r["series"]) for r in by[d]}) for d in means}
+        cells = [f"{means[d]:.3f} ({counts[d]:2d})" if d in means else "-" for d in datasets]
+        seeds = sorted({r.get("seed", 0) for r in results})
+        each = [np.mean([r[metric] for r in results if r.get("seed", 0) == seed]) for seed in seeds]
+        mean = f"{np.mean(each):.3f}" + (f" ±{np.std(each, ddof=1):.3f}" if len(seeds) > 1 else "")
+        sets = f"{np.mean(list(means.values())):.3f}"
+        print(f"{name:{width}s}  {mean:11s}  {sets}  " + "  ".join(f"{cell:>11s}" for cell in cells), flush=True)
