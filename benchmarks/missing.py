@@ -3,11 +3,12 @@
     python benchmarks/missing.py --data DIR --out FILE.json [--seed S] [--jobs N] [--rows universal,memory]
 
 Series: at most 4 of each data set, evenly spaced among those with an anomaly among the first 4,000 scored rows; these
-alone are scored, the last 8,000 rows before them fitted. Nothing is missing from the fitted part; 10, 30 and 50% are hidden from the scored one: each reading
-by chance, blocks of 20 to 100 rows of a channel, or that share of the channels for good (series of several channels
-only; at least one goes and one stays). `universal` takes the gaps as they are; every other row, and the default
-itself as `universal-filled`, sees the last reading before, which for a channel that is gone is the fitted part's
-last. VUS-PR over the scored rows; loss = 1 - mean / mean with nothing missing, over the same series.
+alone are scored, the last 8,000 rows before them fitted. Nothing is missing from the fitted part; 10, 30 and 50% are
+hidden from the scored one: each reading by chance, blocks of 20 to 100 rows of a channel, or that share of the
+channels for good (series of several channels only; at least one goes and one stays). `universal` takes the gaps as
+they are; every other row, and the default itself as `universal-filled`, sees the last reading before, which for a
+channel that is gone is the fitted part's last. VUS-PR over the scored rows; loss = 1 - mean / mean with nothing
+missing, over the same series.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ no-network rows with every delay and hop that they can be made with (others are 
 later slots and up to `hop` - 1 more for the next window. The plot goes beside FILE.json.
 
 Seen (part `seen`): at most 4 series of each data set, the first 4,000 rows after the training part, fitted on the
-last 128, 256, ... rows of the training part or all of it (8,000 at most): how good a series is scored that many observations after
-its first one, on the same rows each time. 0: nothing is fitted, the stream fills its own profile as it goes (its
-first 128 rows have no score and count as normal).
+last 128, 256, ... rows of the training part or all of it (8,000 at most): how good a series is scored that many
+observations after its first one, on the same rows each time. 0: nothing is fitted, the stream fills its own profile
+as it goes (its first 128 rows have no score and count as normal).
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def seen_trials(data: Path, rows: Sequence[str], seed: int) -> list[Trial]:
     """Only series whose training part is as long; the table names how many they are."""
     trials = []
     for task in few_of_each(data, MOST_SERIES, MOST_ROWS):
-        length = len(split_of(task, data).train)
+        length = len(split_of(task, data, MOST_ROWS).train)
         amounts = [*(seen for seen in SEEN if seen <= length), EVERYTHING]
         trials += [Trial("seen", row, seed, task, seen=seen) for row in rows for seen in amounts]
     return sorted(trials, key=lambda trial: rows.index(trial.row))
