@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,15 +21,13 @@ from stream_ad_models.sampler import Denoise
 __all__ = ["feature_distance", "features", "guided_reconstruction"]
 
 
-def guided_reconstruction(
-    denoise: Denoise, clean: Tensor, levels: Tensor, weight: float, generator: torch.Generator
-) -> Tensor:
+def guided_reconstruction(denoise: Denoise, clean: Tensor, levels: Tensor, weight: float, noise: Tensor) -> Tensor:
     """What the window would look like were it normal, [batch, window, channel]; one pass a level.
 
     clean: the input. levels: falling, the first is how far the input is noised, the last 0. weight: 0 = the plain
-    reverse path; larger keeps the result nearer the input.
+    reverse path; larger keeps the result nearer the input. noise: standard normal, broadcast against clean.
     """
-    moving = clean + levels[0] * torch.randn(clean.shape, generator=generator).to(clean.dtype)
+    moving = clean + levels[0] * noise
     for now, following in pairwise(levels):
         free = denoise(moving, now.view(1))
         guided = free + weight * now.square() / (1 + now.square()) * (clean - free)

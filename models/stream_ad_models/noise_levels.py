@@ -25,15 +25,12 @@ def log_levels(count: int, low: float, high: float) -> Tensor:
     return torch.linspace(math.log(low), math.log(high), count, dtype=torch.float64).exp().to(torch.float32)
 
 
-def denoising_losses(
-    denoise: Denoise, clean: Tensor, hidden: Tensor, levels: Tensor, generator: torch.Generator
-) -> Tensor:
+def denoising_losses(denoise: Denoise, clean: Tensor, hidden: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
     """Squared error of the predicted noise, by level and point: [level, batch, window, channel], 0 where visible.
 
-    clean: the window, standardised as the denoiser wants it. hidden: 1.0 where the denoiser predicts, else 0.0.
-    One network pass a level; the same noise at every level, so that levels differ by sigma alone.
+    clean: the window, standardised as the denoiser wants it. hidden: 1.0 where the denoiser predicts, else 0.0. noise:
+    standard normal, broadcast against clean: one draw for all windows makes them comparable. A pass a level.
     """
-    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32).to(clean.dtype)
     losses = []
     for sigma in levels:
         error = denoise(clean + sigma * noise, sigma.view(1)) - clean

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from stream_ad_models.density import log_density
+from stream_ad_models.density import log_density, random_signs
 from stream_ad_models.noise_levels import denoising_losses, log_levels, loss_sum
 from stream_ad_models.sampler import Denoise
 from stream_ad_models.score_norm import score, score_squares
@@ -33,9 +33,10 @@ def _paths(count: int, seed: int = 0) -> Tensor:
 def _exact(mean: Tensor, covariance: Tensor) -> Denoise:
     """D(x; sigma) = m + C (C + sigma^2 I)^-1 (x - m) of N(m, C). mean: [batch, n]."""
 
+    values, vectors = torch.linalg.eigh(covariance)
+
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        noisy = covariance + sigma.double() ** 2 * torch.eye(len(covariance), dtype=torch.float64)
-        gain = torch.linalg.solve(noisy, covariance)
+        gain = (vectors * (values / (values + sigma**2))) @ vectors.T
         return (mean + (x[..., 0] - mean) @ gain)[..., None]
 
     return denoise
@@ -43,6 +44,10 @@ def _exact(mean: Tensor, covariance: Tensor) -> Denoise:
 
 def _log_normal(values: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     return torch.distributions.MultivariateNormal(mean, covariance).log_prob(values)
+
+
+def _signs(probes: int, paths: int) -> Tensor:
+    return random_signs((probes, paths, STEPS, 1), torch.Generator().manual_seed(1))
 
 
 def _levels(count: int, low: float = 0.05, high: float = 40.0) -> Tensor:
@@ -54,7 +59,7 @@ def test_density_of_a_gaussian_process() -> None:
     paths = _paths(300)
     paths[150:] += 3.0
     denoise = _exact(torch.zeros(STEPS, dtype=torch.float64), _covariance())
-    found = log_density(denoise, paths, torch.ones(SHAPE), _levels(121), torch.Generator().manual_seed(1))
+    found = log_density(denoise, paths, torch.ones(SHAPE), _levels(121), _signs(1, 300))
     smoothed = _covariance() + 0.05**2 * torch.eye(STEPS, dtype=torch.float64)
     exact = _log_normal(paths[..., 0], torch.zeros(STEPS, dtype=torch.float64), smoothed)
     error = found.sum(dim=(1, 2)) - exact
@@ -71,8 +76,7 @@ def test_more_probes_less_noise() -> None:
     exact = _log_normal(paths[..., 0], torch.zeros(STEPS, dtype=torch.float64), smoothed)
 
     def noise(probes: int) -> float:
-        generator = torch.Generator().manual_seed(1)
-        found = log_density(denoise, paths, torch.ones(SHAPE), _levels(31), generator, probes=probes)
+        found = log_density(denoise, paths, torch.ones(SHAPE), _levels(31), _signs(probes, 60))
         return float((found.sum(dim=(1, 2)) - exact).std())
 
     assert noise(16) < 0.4 * noise(1)
@@ -87,8 +91,7 @@ def test_density_error_falls_with_the_square_of_the_step() -> None:
     )
 
     def error(count: int) -> float:
-        generator = torch.Generator().manual_seed(0)
-        found = log_density(denoise, values, torch.ones(SHAPE), _levels(count), generator)
+        found = log_density(denoise, values, torch.ones(SHAPE), _levels(count), _signs(1, 1))
         return float((found.sum(dim=(1, 2)) - exact).abs().max())
 
     assert error(161) < 0.05
@@ -112,7 +115,7 @@ def test_density_of_the_hidden_part_given_the_visible() -> None:
         everywhere = torch.full_like(x, 7.0)  # a network predicts visible points too
         return torch.cat([everywhere[:, :8], inner(x[:, out], sigma), everywhere[:, 16:]], dim=1)
 
-    found = log_density(denoise, copies, hidden, _levels(121), torch.Generator().manual_seed(1))
+    found = log_density(denoise, copies, hidden, _levels(121), _signs(1, 200))
     exact = _log_normal(path[0, out, 0], mean, within + 0.05**2 * torch.eye(8, dtype=torch.float64))
     totals = found.sum(dim=(1, 2))
     assert float(totals.mean()) == pytest.approx(float(exact), abs=3 * float(totals.std()) / math.sqrt(200) + 0.05)
@@ -128,7 +131,8 @@ def test_loss_sum_orders_windows_by_their_density() -> None:
     totals = []
     for path in pair:  # the same noise for both
         copies = path[None].repeat(3000, 1, 1)
-        losses = denoising_losses(denoise, copies, torch.ones(SHAPE), levels, torch.Generator().manual_seed(2))
+        noise = torch.randn(3000, STEPS, 1, generator=torch.Generator().manual_seed(2))
+        losses = denoising_losses(denoise, copies, torch.ones(SHAPE), levels, noise)
         totals.append(float(loss_sum(losses, levels).sum(dim=(1, 2)).mean()))
     exact = _log_normal(pair[..., 0], torch.zeros(STEPS, dtype=torch.float64), _covariance())
     assert exact[0] - exact[1] > 10
@@ -139,7 +143,7 @@ def test_losses_count_hidden_points_alone() -> None:
     hidden = torch.zeros(SHAPE)
     hidden[:, ::2] = 1.0
     levels = log_levels(3, 0.1, 1.0)
-    losses = denoising_losses(lambda x, _: x + 1, torch.zeros(SHAPE), hidden, levels, torch.Generator().manual_seed(0))
+    losses = denoising_losses(lambda x, _: x + 1, torch.zeros(SHAPE), hidden, levels, torch.ones(SHAPE))
     assert losses.shape == (3, *SHAPE)
     assert not losses[:, hidden == 0].any()
     assert losses[:, hidden > 0].all()

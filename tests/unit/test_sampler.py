@@ -77,21 +77,16 @@ def test_guidance_draws_the_reconstruction_towards_the_input() -> None:
     """N(0, .1^2) with an input at 3: unguided it comes back near 0, and the nearer the input the larger the weight."""
     levels = sigma_schedule(12, 0.01, 2.0)
     clean = torch.full((1, 16, 1), 3.0)
-    found = [
-        float(
-            guided_reconstruction(_gaussian(0.0, 0.1), clean, levels, weight, torch.Generator().manual_seed(0)).mean()
-        )
-        for weight in (0.0, 0.5, 1.0)
-    ]
+    noise = torch.randn(1, 16, 1, generator=torch.Generator().manual_seed(0))
+    denoise = _gaussian(0.0, 0.1)
+    found = [float(guided_reconstruction(denoise, clean, levels, weight, noise).mean()) for weight in (0.0, 0.5, 1.0)]
     assert abs(found[0]) < 0.3
     assert found[0] < found[1] < found[2] < 3.0
 
 
 def test_guidance_leaves_what_the_denoiser_knows() -> None:
     clean = torch.randn(1, 16, 1)
-    found = guided_reconstruction(
-        lambda x, _: clean, clean, sigma_schedule(6, 0.01, 2.0), 1.0, torch.Generator().manual_seed(0)
-    )
+    found = guided_reconstruction(lambda x, _: clean, clean, sigma_schedule(6, 0.01, 2.0), 1.0, torch.randn(1, 16, 1))
     assert torch.allclose(found, clean, atol=1e-5)
 
 
