@@ -1,8 +1,12 @@
 """The NAB score of a row over NAB's files of a data directory, through the pipeline.
 
 A file is its train part (which is NAB's probationary beginning: its rows do not count) and its test part; the windows
-are the runs of its labels. Two scores: `nab`, each row's score at that row, as everywhere in these tables; and
-`nab_told`, each score at the row by which it is told at the latest, delay + hop - 1 rows later.
+are the runs of its labels. Three scores, each at its own best threshold:
+
+`nab`         NAB's own: every row over the threshold is an alarm, and a false one costs, row after row;
+`nab_alerts`  as the product tells alarms: an episode is told once, by its first row over the threshold after the
+              quiet rows that alerts.cooldown_steps asks for;
+`nab_told`    the same, counted at the row by which its score is told at the latest, delay + hop - 1 rows later.
 """
 
 from __future__ import annotations
@@ -19,9 +23,11 @@ from harness import ROWS, Float64, Result, Table, Task, build, labels_of, scores
 
 from stream_ad.metrics import label_runs
 from stream_ad.nab_score import NabFile, nab_score, probation_rows
+from stream_ad.settings import Settings
 
 FOLDERS = ("NAB", "NAB_artificialNoAnomaly")
 NULL = "null"
+WAYS = {"nab": "rows", "nab_alerts": "alerts", "nab_told": "alerts as told"}
 
 # By stream_ad.nab_score from the detectors' scores that NAB keeps (github.com/numenta/NAB at ea702d7, results/): on its
 # 58 files, equal to the published score, and on the 29 of the data directory that our figures are made with.
@@ -71,21 +77,19 @@ def measure_nab(task: NabTask, data: Path) -> Result:
     scorer = build(task.row) if ROWS.get(task.row) else None
     lag = scorer.delay_steps + scorer.hop_steps - 1 if scorer else 0
     files = [_file(task, data, test) for test in _tests(data)]
-    dated, told = nab_score(files), nab_score([_later(file, lag) for file in files])
-    return asdict(task) | {
-        "nab": dated.score,
-        "nab_told": told.score,
-        "lag_rows": lag,
-        "threshold": dated.threshold if np.isfinite(dated.threshold) else None,
-        "threshold_told": told.threshold if np.isfinite(told.threshold) else None,
-        "windows": dated.windows,
-        "found": dated.found,
-        "found_told": told.found,
-        "false_alarms": dated.false_alarms,
-        "false_alarms_told": told.false_alarms,
-        "files": len(files),
-        "seconds": round(time.perf_counter() - started, 2),
+    quiet = Settings().alerts.cooldown_steps
+    ways = {
+        "nab": nab_score(files),
+        "nab_alerts": nab_score(files, quiet),
+        "nab_told": nab_score([_later(file, lag) for file in files], quiet),
     }
+    result = asdict(task) | {way: found.score for way, found in ways.items()}
+    for way, found in ways.items():
+        threshold = found.threshold if np.isfinite(found.threshold) else None
+        result[f"{way}_at"] = {"threshold": threshold, "found": found.found, "false_alarms": found.false_alarms}
+    seconds = round(time.perf_counter() - started, 2)
+    windows = sum(len(file.windows) for file in files)
+    return result | {"lag_rows": lag, "windows": windows, "files": len(files), "seconds": seconds}
 
 
 def _file(task: NabTask, data: Path, test: Path) -> NabFile:
@@ -110,19 +114,16 @@ def _later(file: NabFile, rows: int) -> NabFile:
 
 
 def summary(table: Table) -> dict[str, Any]:
-    """Of each row: the means over seeds, and their spread."""
+    """Of each row: the means over seeds, and the spread."""
     told = {}
     for row, results in table.items():
-        figures = {
-            name: float(np.mean([r[name] for r in results])) for name in ("nab", "nab_told", "found", "false_alarms")
-        }
-        values = [r["nab"] for r in results]
-        told[row] = figures | {
-            "nab_spread": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            "windows": results[0]["windows"],
-            "files": results[0]["files"],
-            "lag_rows": results[0]["lag_rows"],
-        }
+        told[row] = {name: results[0][name] for name in ("windows", "files", "lag_rows")}
+        for way in WAYS:
+            values = [r[way] for r in results]
+            told[row][way] = float(np.mean(values))
+            told[row][f"{way}_spread"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            for count in ("found", "false_alarms"):
+                told[row][f"{way}_{count}"] = float(np.mean([r[f"{way}_at"][count] for r in results]))
     return told
 
 
@@ -132,15 +133,14 @@ def print_nab(told: Mapping[str, Mapping[str, Any]]) -> None:
     some = next(iter(told.values()))
     files, windows = some["files"], some["windows"]
     width = max(map(len, [*told, *PUBLISHED])) + 11
-    print(f"\nNAB's score, standard profile, {files} files with {windows} windows (0 = null, 100 = perfect)")
-    print(f"{'':{width}s}  at its row  as told  windows found  false alarms")
+    print(f"\nNAB's score, standard profile, {files} files, {windows} windows: score (windows found, false alarms)")
+    print(f"{'':{width}s}  " + "  ".join(f"{title:>22s}" for title in WAYS.values()))
     for row, d in told.items():
-        seeds = "" if d["nab_spread"] is None else f" ±{d['nab_spread']:.1f}"
-        score = f"{d['nab']:.1f}{seeds}"
-        print(
-            f"{row:{width}s}  {score:>10s}  {d['nab_told']:7.1f}  {d['found']:13.1f}  {d['false_alarms']:12.1f}",
-            flush=True,
-        )
+        cells = []
+        for way in WAYS:
+            spread = "" if d[f"{way}_spread"] is None else f" ±{d[f'{way}_spread']:.1f}"
+            cells.append(f"{d[way]:.1f}{spread} ({d[f'{way}_found']:.0f}, {d[f'{way}_false_alarms']:.0f})")
+        print(f"{row:{width}s}  " + "  ".join(f"{cell:>22s}" for cell in cells), flush=True)
     if (files, windows) == (PUBLISHED_FILES, PUBLISHED_WINDOWS):
         for name, (every, here) in PUBLISHED.items():
-            print(f"{'published: ' + name:{width}s}  {here:10.1f}           ({every:.1f} on NAB's 58 files)")
+            print(f"{'published: ' + name:{width}s}  {here:22.1f}  ({every:.1f} on NAB's 58 files)")

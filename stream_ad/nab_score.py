@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
@@ -53,43 +54,86 @@ def probation_rows(rows: int) -> int:
     return min(int(PROBATION_SHARE * rows), PROBATION_MOST_ROWS)
 
 
-def nab_score(files: Sequence[NabFile]) -> NabScore:
-    """The corpus' score at its best threshold. ValueError without any window."""
+def nab_score(files: Sequence[NabFile], quiet_rows: int = 0) -> NabScore:
+    """The corpus' score at its best threshold. ValueError without any window.
+
+    quiet_rows: 0 as NAB has it, every row at or over the threshold is an alarm of its own; else an alarm is told once,
+    by the first row after that many below the threshold.
+    """
     windows = sum(len(file.windows) for file in files)
     if windows == 0:
         raise ValueError("expected at least one labelled window, found none")
-    scores, gains, false = (np.concatenate(parts) for parts in zip(*map(_changes, files), strict=True))
-    order = np.argsort(-scores, kind="stable")
-    scores = scores[order]
-    raw = np.concatenate([[-COST_MISSED * windows], np.cumsum(gains[order]) - COST_MISSED * windows])
-    last_of_tie = np.concatenate([[True], np.append(np.diff(scores) != 0, True)[: len(scores)]])
-    at = int(np.argmax(np.where(last_of_tie, raw, -np.inf)))
-    threshold = float(scores[at - 1]) if at else np.inf
-    found = sum(_alarms(file, first, last, threshold) for file in files for first, last in file.windows)
-    score = 100 * (raw[at] + COST_MISSED * windows) / (windows * (1 + COST_MISSED))
-    return NabScore(float(score), threshold, windows, found, int(false[order][:at].sum()))
+    alarms = [_Alarms.of(file, quiet_rows) for file in files]
+    # Only there can a lower threshold score better: a window's row alarms, or a row no longer does.
+    inside = [each.of_window(*window).top for each, file in zip(alarms, files, strict=True) for window in file.windows]
+    worth = np.unique(np.concatenate([*inside, *(each.under for each in alarms)]))[::-1]
+    levels = np.concatenate([[np.inf], worth[np.isfinite(worth)]])
+    cost = sum((each.cost(levels, file) for each, file in zip(alarms, files, strict=True)), np.zeros(len(levels)))
+    steps = [_steps(each, *window) for each, file in zip(alarms, files, strict=True) for window in file.windows]
+    gained = sum((_at(levels, *step) for step in steps), np.zeros(len(levels)))
+    best = int(np.argmax(gained - cost))  # of equal ones the highest threshold
+    score = 100 * (gained[best] - cost[best]) / (windows * (1 + COST_MISSED))
+    found = sum(bool(_at(levels[best : best + 1], *step)[0] > 0) for step in steps)
+    false = sum(each.false(float(levels[best]), file) for each, file in zip(alarms, files, strict=True))
+    return NabScore(float(score), float(levels[best]), windows, found, false)
 
 
-def _alarms(file: NabFile, first: int, last: int, threshold: float) -> bool:
-    return bool((file.scores[max(first, file.skipped) : last + 1] >= threshold).any())
+@dataclass(frozen=True, slots=True)
+class _Alarms:
+    """Rows that count, [row] each: row `rows` of the file alarms at thresholds t with under < t <= top."""
+
+    rows: NDArray[np.int64]
+    top: Float64
+    under: Float64
+
+    @classmethod
+    def of(cls, file: NabFile, quiet_rows: int) -> _Alarms:
+        counts = ~np.isnan(file.scores)
+        counts[: file.skipped] = False
+        scores = np.where(counts, file.scores, -np.inf)
+        under = np.full(len(scores), -np.inf)
+        if quiet_rows:
+            padded = np.concatenate([np.full(quiet_rows, -np.inf), scores[:-1]])
+            under = sliding_window_view(padded, quiet_rows).max(axis=1)
+        rows = np.flatnonzero(counts & (under < scores))
+        return cls(rows, scores[rows], under[rows])
+
+    def of_window(self, first: int, last: int) -> _Alarms:
+        part = slice(*np.searchsorted(self.rows, [first, last + 1]))
+        return _Alarms(self.rows[part], self.top[part], self.under[part])
+
+    def cost(self, levels: Float64, file: NabFile) -> Float64:
+        """[level] of false alarms; levels fall."""
+        each = COST_FALSE * _falseness(file)[self.rows]
+        return _weight_from(self.top, each, levels) - _weight_from(self.under, each, levels)
+
+    def false(self, threshold: float, file: NabFile) -> int:
+        alarms = (self.under < threshold) & (threshold <= self.top)
+        return int((alarms & (_falseness(file)[self.rows] > 0)).sum())
 
 
-def _changes(file: NabFile) -> tuple[Float64, Float64, NDArray[np.bool_]]:
-    """Rows that count, one each: score, what an alarm adds when higher rows alarm already, and whether it is false."""
-    worth = -COST_FALSE * _falseness(file)
-    inside = np.zeros(len(file.scores), dtype=bool)
-    counts = ~np.isnan(file.scores)
-    counts[: file.skipped] = False
-    for first, last in file.windows:
-        inside[first : last + 1] = True
-        worth[first : last + 1] = 0.0
-        rows = np.arange(first, last + 1)[counts[first : last + 1]]
-        if len(rows):
-            rows = rows[np.argsort(-file.scores[rows], kind="stable")]
-            earned = _earned(rows, first, last)
-            before = np.maximum.accumulate(np.concatenate([[-COST_MISSED], earned]))
-            worth[rows] = np.diff(before)
-    return file.scores[counts], worth[counts], ~inside[counts]
+def _weight_from(values: Float64, weights: Float64, levels: Float64) -> Float64:
+    """[level] sum of the weights of values at or over the level."""
+    order = np.argsort(values, kind="stable")
+    sums = np.concatenate([[0.0], np.cumsum(weights[order])])
+    return np.asarray(sums[-1] - sums[np.searchsorted(values[order], levels, side="left")], np.float64)
+
+
+def _steps(alarms: _Alarms, first: int, last: int) -> tuple[Float64, Float64]:
+    """What a window adds to the null detector's score: thresholds, rising, each up to which a gain holds; the gains."""
+    mine = alarms.of_window(first, last)
+    levels = np.unique(np.concatenate([mine.top, mine.under, [-np.inf]]))
+    alarm = (mine.under[:, None] < levels) & (levels <= mine.top[:, None])  # [row, level]
+    found = alarm.any(axis=0)
+    gains = np.zeros(len(levels))
+    if len(mine.rows):
+        gains[found] = COST_MISSED + _earned(mine.rows[alarm.argmax(axis=0)[found]], first, last)
+    return levels, gains
+
+
+def _at(levels: Float64, thresholds: Float64, gains: Float64) -> Float64:
+    at = np.searchsorted(thresholds, levels, side="left")
+    return np.asarray(np.append(gains, 0.0)[at], np.float64)
 
 
 def _sigmoid(position: Float64) -> Float64:
@@ -103,8 +147,10 @@ def _earned(rows: NDArray[np.int64], first: int, last: int) -> Float64:
 
 
 def _falseness(file: NabFile) -> Float64:
-    """[row] 0 right behind a window to 1 far from any; 1 before the first one."""
+    """[row] 0 inside windows, nearly 0 right behind one to 1 far from any; 1 before the first one."""
     falseness = np.ones(len(file.scores))
+    for first, last in file.windows:
+        falseness[first : last + 1] = 0.0
     ends = [*(first for first, _ in file.windows), len(file.scores)][1:]
     for (first, last), end in zip(file.windows, ends, strict=True):
         past = np.arange(1, end - last) / max(last - first, 1)
