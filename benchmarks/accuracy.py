@@ -43,7 +43,7 @@ from harness import (
     scores_of,
     takes_seed,
 )
-from nab import NULL, NabTask, measure_nab, nab_tasks, print_nab
+from nab import NULL, measure_nab, nab_tasks, print_nab
 from nab import summary as nab_summary
 from summaries import against, print_against, print_metrics, summary
 
@@ -144,13 +144,12 @@ def main() -> None:
     print(json.dumps(about), flush=True)
     results = Results(arguments.out, about)
     tasks: list[Task] = []
-    corpora: list[NabTask] = []
     for seed in seeds:
         mine = [row for row in rows if seed == seeds[0] or row in about["seeded"]]
         tasks += published_tasks(arguments.data, mine, seed)
         if arguments.all:
             tasks += other_tasks(arguments.data, mine, seed)
-            corpora += nab_tasks(arguments.data, [*mine, *([NULL] if seed == seeds[0] else [])], seed)
+    corpora = nab_tasks(arguments.data, rows, seeds) if arguments.all else []
     run(tasks, measure, arguments.data, results, arguments.jobs)
     run(corpora, measure_nab, arguments.data, results, arguments.jobs, show="nab")
     conclude(results, rows, arguments.data)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from harness import ROWS, Float64, Result, Table, Task, build, labels_of, scores_of
+from harness import ROWS, Float64, Result, Table, Task, build, labels_of, scores_of, takes_seed
 
 from stream_ad.metrics import label_runs
 from stream_ad.nab_score import NabFile, nab_score, probation_rows
@@ -27,6 +27,7 @@ from stream_ad.settings import Settings
 
 FOLDERS = ("NAB", "NAB_artificialNoAnomaly")
 NULL = "null"
+RANDOM_SEEDS = 20  # the random row's own: single ones are 5 apart
 WAYS = {"nab": "rows", "nab_alerts": "alerts", "nab_told": "alerts as told"}
 
 # By stream_ad.nab_score from the detectors' scores that NAB keeps (github.com/numenta/NAB at ea702d7, results/): on its
@@ -62,9 +63,17 @@ class NabTask:
         return f"{self.table}/{self.row}/{self.seed}"
 
 
-def nab_tasks(data: Path, rows: Sequence[str], seed: int) -> list[NabTask]:
-    """None when the directory has no NAB series."""
-    return [NabTask(row, seed) for row in rows] if any(_tests(data)) else []
+def nab_tasks(data: Path, rows: Sequence[str], seeds: Sequence[int]) -> list[NabTask]:
+    """The rows and `null`, each with its seeds; nothing when the directory has no NAB series."""
+    if not _tests(data):
+        return []
+    return [NabTask(row, seed) for row in rows for seed in _seeds(row, seeds)] + [NabTask(NULL, 0)]
+
+
+def _seeds(row: str, seeds: Sequence[int]) -> Sequence[int]:
+    if ROWS[row] is None:
+        return range(RANDOM_SEEDS)
+    return seeds if takes_seed(row) else seeds[:1]
 
 
 def _tests(data: Path) -> list[Path]:
