@@ -7,6 +7,7 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,18 @@ def test_random_scores_are_the_seed_s(data: Path) -> None:
     assert not np.array_equal(first, harness.scores_of(replace(TASK, seed=1), data, 50))
     assert harness.takes_seed("random")
     assert not harness.takes_seed("control")
+
+
+def test_a_seed_goes_to_scorers_that_take_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dice:
+        def __init__(self, seed: int = 0) -> None:
+            self.seed = seed
+
+    monkeypatch.setitem(harness.ROWS, "dice", partial(harness._named, "dice"))
+    monkeypatch.setattr(harness, "SCORERS", {**harness.SCORERS, "dice": lambda settings: Dice()})
+    assert harness.takes_seed("dice")
+    assert [harness.build("dice", seed).seed for seed in (0, 7)] == [0, 7]
+    assert harness.build("control", 7).version == harness.build("control", 0).version
 
 
 def test_rows_without_a_score_are_the_most_normal_ones() -> None:
