@@ -1,6 +1,7 @@
 """What waiting and having seen little cost: VUS-PR by delay and hop, and by the rows that a series has been seen for.
 
-    python benchmarks/streaming.py --data DIR --out FILE.json [--seed S] [--jobs N] [--hops 4,8,16,32] [--part P]
+    python benchmarks/streaming.py --data DIR --out FILE.json [--seed S] [--jobs N] [--hops 4,8,16,32]
+        [--part P] [--rows universal,memory]
 
 Delay and hop (part `delay`): the series of DIR/tsb_ad_m_published.csv as in accuracy.py, the default and the
 no-network rows with every delay and hop that they can be made with (others are left blank). A slot waits `delay`
@@ -42,8 +43,7 @@ SEEN = (0, 128, 256, 512, 1024, 2048)
 EVERYTHING = -1
 MOST_SERIES, MOST_ROWS = 4, 4000
 OWN = "universal"
-DELAY_ROWS = (OWN, "memory", "control")
-SEEN_ROWS = (OWN, "memory", "control", "ar")
+DEFAULT_ROWS = (OWN, "memory", "control")
 
 
 def _universal(hop: int, delay: int) -> Scorer:
@@ -251,18 +251,22 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--hops", default=DEFAULT_HOPS, help=f"comma-separated, of {', '.join(map(str, HOPS))}")
     parser.add_argument("--part", choices=("delay", "seen", "both"), default="both")
+    parser.add_argument("--rows", default=",".join(DEFAULT_ROWS), help=f"comma-separated, of {', '.join(MAKERS)}")
     arguments = parser.parse_args()
+    rows = arguments.rows.split(",")
+    if strange := set(rows) - set(MAKERS):
+        parser.error(f"--rows: expected some of {','.join(MAKERS)}, found {','.join(sorted(strange))}")
     hops = [int(hop) for hop in arguments.hops.split(",")]
     if unknown := set(hops) - set(HOPS):
         parser.error(f"--hops: expected some of {HOPS}, found {sorted(unknown)}")
-    about = environment([arguments.seed], dict.fromkeys((*DELAY_ROWS, *SEEN_ROWS))) | {"measures": MEASURES}
+    about = environment([arguments.seed], rows) | {"measures": MEASURES}
     print(json.dumps(about), flush=True)
     results = Results(arguments.out, about)
     trials: list[Trial] = []
     if arguments.part != "seen":
-        trials += delay_trials(arguments.data, DELAY_ROWS, hops, arguments.seed)
+        trials += delay_trials(arguments.data, rows, hops, arguments.seed)
     if arguments.part != "delay":
-        trials += seen_trials(arguments.data, SEEN_ROWS, arguments.seed)
+        trials += seen_trials(arguments.data, rows, arguments.seed)
     run(trials, measure, arguments.data, results, arguments.jobs)
     by_delay = delay_summary([r for r in results.found.values() if r["table"] == "delay"])
     by_seen = seen_summary([r for r in results.found.values() if r["table"] == "seen"])
