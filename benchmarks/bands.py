@@ -5,8 +5,8 @@
 Every series' train part: z-scored on its first 70%, errors of that part fit the series' own bands, the last 30% is
 held back. One pass: the 16 rows that end 16 rows before a window's end, under 16-step gratings (as the default scorer
 sees them). Draws: all rows hidden by one grating, bands between their quantiles. No labels are read.
-`score` is the interval score of the 90% bands (Gneiting, Raftery 2007, eq. 43), lower is better, in z-scores: its median
-over series is in the table.
+`score` is the interval score of the 90% bands (Gneiting, Raftery 2007, eq. 43) in z-scores, lower is better; the table
+has its median over series.
 """
 
 from __future__ import annotations

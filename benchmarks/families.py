@@ -1,6 +1,6 @@
 """Accuracy and cost of the families of diffusion scores, through the pipeline's own code.
 
-    python benchmarks/families.py --data DIR --out FILE.json [--every N] [--most-rows R] [--rows density,...] [--jobs N]
+    python benchmarks/families.py --data DIR --out FILE.json [--every N] [--most-rows R] [--rows density] [--jobs N]
 
 Series: every N-th of the labelled ones in alphabetical order, their first R rows (chosen without labels; a series
 with no anomaly there drops out), VUS-PR with a window of 100. Rows: stream_ad_models.families, all under one smoothing
@@ -107,7 +107,7 @@ def show(results: Results, rows: list[str], keys: set[str]) -> dict[str, Any]:
     summary = {}
     for row, found in table.items():
         passes = FAMILIES[row].passes if row in FAMILIES else None
-        speed = sum(r["points"] for r in found) / sum(r["seconds"] for r in found)
+        speed = sum(r["points"] for r in found) / max(sum(r["seconds"] for r in found), 0.01)
         gains = [r["vus_pr"] - reference[r["dataset"], r["series"]] for r in found if reference]
         better = f"{np.mean(gains):+.3f}, better on {np.sum(np.array(gains) > 0)} of {len(gains)}" if gains else ""
         print(f"{row:20s}  {'-' if passes is None else format(passes, '.0f'):>15s}  {speed:8.0f}  {better}")

@@ -37,7 +37,7 @@ _HISTORY_ROWS = 4096  # the latest: means and quantiles of a map need no more
 _ROWS_PER_CALL = 128  # windows of one channel: their activations stay inside the processor's cache
 _TRUTH_CLIP = 50.0  # standardised units
 _LOWEST = 0.01  # a log-density has no zero of its own: this quantile of the history's parts is taken for it
-_SMALLEST_STD = 0.02
+_SMALLEST_STD = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,8 @@ def losses(count: int, low: float, high: float) -> Map:
     def errors(imputer: UniversalImputer, view: View) -> Tensor:
         levels = log_levels(count, low, high)
         denoise = denoiser_of(imputer.model, view.given)
-        return loss_sum(denoising_losses(denoise, view.truth, view.hidden, levels, _noise()), levels)
+        found = loss_sum(denoising_losses(denoise, view.truth, view.hidden, levels, _noise()), levels)
+        return found * view.given.scale.square()
 
     return errors
 
@@ -219,7 +220,7 @@ def losses(count: int, low: float, high: float) -> Map:
 def score_norm(*sigmas: float) -> Map:
     def errors(imputer: UniversalImputer, view: View) -> Tensor:
         denoise = denoiser_of(imputer.model, view.given)
-        return score_squares(denoise, view.truth, view.hidden, torch.tensor(sigmas))
+        return score_squares(denoise, view.truth, view.hidden, torch.tensor(sigmas)) * view.given.scale.square()
 
     return errors
 
@@ -257,9 +258,11 @@ FAMILIES: dict[str, Family] = {
         Family("imputation-16", 2, imputation, grating=16),
         Family("imputation-scaled", 2, scaled_imputation),
         Family("imputation-sampled", 2 * 4 * 6, sampled(4, 6)),
-        Family("density", 2 * 10 * 2.5, density(6, 0.1), signed=True),
-        Family("loss-sum", 2 * 6, losses(6, 0.05, 10.0)),
-        Family("score-norm", 2 * 2, score_norm(0.1, 0.5)),
+        Family("density", 10 * 2.5, density(6, 0.1), grating=None, signed=True),
+        Family("loss-sum", 6, losses(6, 0.05, 10.0), grating=None),
+        Family("loss-sum-masked", 2 * 6, losses(6, 0.05, 10.0)),
+        Family("score-norm", 2, score_norm(0.1, 0.5), grating=None),
+        Family("score-norm-masked", 2 * 2, score_norm(0.1, 0.5)),
         Family("ddad-signal", 6, guided_signal(6, 2.0, 0.5), grating=None),
         Family("ddad-features", 6 + 2, guided_features(6, 2.0, 0.5, 0.1), grating=None),
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from stream_ad_models.conditioning import condition
 from stream_ad_models.denoiser import Denoiser, preconditioning
 
-__all__ = ["Batch", "FitSettings", "Progress", "diffusion_loss", "draw_sigma", "fit", "learning_rate"]
+__all__ = ["Batch", "FitSettings", "Progress", "diffusion_loss", "draw_sigma", "fit", "kept_windows", "learning_rate"]
 
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -37,7 +37,8 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class FitSettings:
     """steps: optimiser steps. at_sigma_max: share of a batch at sigma_max with its noise left out, which is the
-    one-pass use of the imputer; the rest draws ln sigma ~ N(sigma_mean, sigma_std^2) (EDM section 5)."""
+    one-pass use of the imputer; the rest draws ln sigma ~ N(sigma_mean, sigma_std^2) (EDM section 5). trim: share of
+    every batch that is left out of its step, for histories that hold anomalies (`kept_windows`)."""
 
     steps: int
     rate: float = 2e-3
@@ -46,6 +47,7 @@ class FitSettings:
     at_sigma_max: float = 0.5
     sigma_mean: float = -0.2
     sigma_std: float = 1.4
+    trim: float = 0.0
 
 
 def learning_rate(step: int, settings: FitSettings) -> float:
@@ -87,7 +89,24 @@ def diffusion_loss(model: Denoiser, batch: Batch, generator: torch.Generator, se
     error = (raw - wanted) ** 2
     ratio = (error.detach() * (-log_v).exp()).clamp(max=_RATIO_CLIP)
     loss = error + _LOG_V_WEIGHT * 0.5 * (log_v + ratio)
+    if settings.trim:
+        target = target * kept_windows(ratio, target, settings.trim)
     return (loss * target).sum() / target.sum().clamp(min=1)
+
+
+def kept_windows(ratio: Tensor, target: Tensor, trim: float) -> Tensor:
+    """1.0 for windows that teach, 0.0 for the share `trim` with the highest mean of `ratio`: [batch, 1, 1].
+
+    TabADM (Zamberg et al. 2023) rejects the samples of highest loss in each batch, as anomalies are learned last. Its
+    samples differ by noise level alone; here masks make some windows harder than others, so a window is judged not
+    by its loss but by its squared error over the variance the network expects. ratio, target: [batch, window, channel].
+    """
+    if not 0 <= trim < 1:
+        raise ValueError(f"trim: expected a share from 0 to below 1, found {trim}")
+    size = (ratio * target).sum(dim=(1, 2)) / target.sum(dim=(1, 2)).clamp(min=1)
+    kept = torch.zeros_like(size)
+    kept[size.argsort()[: len(size) - round(trim * len(size))]] = 1.0
+    return kept.view(-1, 1, 1)
 
 
 def fit(

@@ -49,25 +49,28 @@ def train_group(
     steps: int = 400,
     batch: int = 32,
     seed: int = 0,
+    trim: float = 0.0,
     progress: Progress | None = None,
 ) -> GroupImputer:
     """Train on the rows of alike series; 5 to 30 s on one core.
 
     histories: float32 [n_i, K] each, z-scored per channel, NaN = no reading, n_i >= 128. progress(step, loss) is
-    called once a step. The same arguments give the same weights.
+    called once a step. trim: share of every batch left out as probably anomalous (`fitting.kept_windows`;
+    what it brings: benchmarks/trimming.py). The same arguments give the same weights.
     """
     channels = _channels(histories)
     torch.manual_seed(seed)
     model = Denoiser(DenoiserConfig(channels=channels))
     window = model.config.window_steps
     kept, held_out = _split(histories, window)
-    settings = FitSettings(steps=steps, warmup_steps=min(40, steps // 10 + 1), ema_decay=0.98, rate=3e-3)
+    settings = FitSettings(steps=steps, warmup_steps=min(40, steps // 10 + 1), ema_decay=0.98, rate=3e-3, trim=trim)
     rng = np.random.default_rng(seed)
     loss = fit(model, group_batches(rng, kept, window, batch), settings, torch.Generator().manual_seed(seed), progress)
     card: dict[str, Any] = {
         "seed": seed,
         "steps": steps,
         "batch": batch,
+        "trim": trim,
         "data": f"{len(histories)} series, {sum(map(len, histories))} rows of {channels} channels",
         "loss": round(loss, 5),
         **NEUTRAL_BANDS,
