@@ -175,23 +175,24 @@ def delay_summary(results: Sequence[Result]) -> Result:
 
 
 def seen_summary(results: Sequence[Result]) -> Result:
-    """row -> rows seen -> mean VUS-PR over the series that have them all, and over every series that has that many."""
+    """row -> rows seen -> mean VUS-PR over all series, a shorter training part being taken whole; and over those that
+    have as many rows, in all columns the same series."""
     out: Result = {}
     for row in dict.fromkeys(r["row"] for r in results):
-        by: dict[int, dict[str, float]] = {}
+        by: dict[int, dict[str, float]] = {seen: {} for seen in (*SEEN, EVERYTHING)}
         for r in results:
             if r["row"] == row:
-                by.setdefault(r["seen"], {})[f"{r['task']['dataset']}/{r['task']['series']}"] = r["vus_pr"]
-        common = set.intersection(*(set(each) for each in by.values()))
+                by[r["seen"]][f"{r['task']['dataset']}/{r['task']['series']}"] = r["vus_pr"]
+        whole = by[EVERYTHING]
+        long = sorted(whole.keys() & by[max(SEEN)].keys())
         out[row] = {
             "all" if seen == EVERYTHING else str(seen): {
-                "common": float(np.mean([by[seen][name] for name in sorted(common)])) if common else None,
-                "common_series": len(common),
-                "every": float(np.mean(list(by[seen].values()))),
-                "every_series": len(by[seen]),
+                "vus_pr": float(np.mean([each.get(name, value) for name, value in whole.items()])),
+                "series": len(whole),
+                "long": float(np.mean([each[name] for name in long])) if long else None,
+                "long_series": len(long),
             }
-            for seen in (*SEEN, EVERYTHING)
-            if seen in by
+            for seen, each in by.items()
         }
     return out
 
@@ -213,12 +214,13 @@ def show_delay(found: Result) -> None:
 
 
 def show_seen(found: Result) -> None:
-    print("\nVUS-PR by rows seen, over the series that have all of them (over every series that has that many)")
+    print(f"\nVUS-PR by rows seen, all series (in brackets: those with {max(SEEN)} rows and more to be seen)")
     for row, cells in found.items():
-        print(row)
-        for seen, cell in cells.items():
-            common = "-" if cell["common"] is None else f"{cell['common']:.3f} ({cell['common_series']})"
-            print(f"{seen:>8s} {common:>12s} {cell['every']:8.3f} ({cell['every_series']})", flush=True)
+        print(f"{row:12s}" + "".join(f"{seen:>16s}" for seen in cells))
+        pairs = [(f"{c['vus_pr']:.3f}", "-" if c["long"] is None else f"{c['long']:.3f}") for c in cells.values()]
+        print(f"{'':12s}" + "".join(f"{f'{every} ({long})':>16s}" for every, long in pairs))
+        last = cells["all"]
+        print(f"{'':12s}{last['series']} series ({last['long_series']})", flush=True)
 
 
 def plot(found: Result, path: Path) -> None:
@@ -268,12 +270,15 @@ def main() -> None:
     if arguments.part != "delay":
         trials += seen_trials(arguments.data, rows, arguments.seed)
     run(trials, measure, arguments.data, results, arguments.jobs)
-    by_delay = delay_summary([r for r in results.found.values() if r["table"] == "delay"])
-    by_seen = seen_summary([r for r in results.found.values() if r["table"] == "seen"])
+    asked = [r for r in results.found.values() if r["row"] in rows]
+    by_delay = delay_summary([r for r in asked if r["table"] == "delay"])
+    by_seen = seen_summary([r for r in asked if r["table"] == "seen"])
     results.write({"delay": by_delay, "seen": by_seen})
-    show_delay(by_delay)
-    show_seen(by_seen)
-    plot(by_delay, arguments.out.with_suffix(".png"))
+    if by_delay:
+        show_delay(by_delay)
+        plot(by_delay, arguments.out.with_suffix(".png"))
+    if by_seen:
+        show_seen(by_seen)
 
 
 if __name__ == "__main__":
