@@ -22,6 +22,7 @@ _PRIOR_POINTS = 1 / 4
 _FEWEST_PAIRS = 8
 _SOFTNESS = 0.05
 _FALLBACK = 1e-3
+_ROWS_AT_ONCE = 256  # of one channel: what is worked out of them stays inside the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,15 @@ def condition_alike(values: Tensor, visible: Tensor) -> Condition:
     batch, steps, channels = values.shape
     fixed = _fixed(visible.numpy().tobytes())
     rows = values.transpose(1, 2).reshape(-1, steps)
+    parts = [_alike(rows[at : at + _ROWS_AT_ONCE], fixed) for at in range(0, len(rows), _ROWS_AT_ONCE)]
+    whole = [torch.cat(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True)]
+    seen, guide, echoed, centre, scale = (part.view(batch, channels, -1).transpose(1, 2) for part in whole)
+    return Condition(seen, fixed.mask[None, :, None], guide, echoed, centre, scale)
+
+
+def _alike(rows: Tensor, fixed: _Fixed) -> tuple[Tensor, ...]:
+    """values, guide, echo, centre and scale of rows [n, window] of one channel each."""
+    steps = rows.shape[1]
     centre = (rows @ fixed.share)[:, None]
     seen = (rows - centre) * fixed.mask
     scale = ((seen.square().sum(dim=1, keepdim=True) + _PRIOR_POINTS) / (fixed.count + _PRIOR_POINTS)).sqrt()
@@ -135,9 +145,7 @@ def condition_alike(values: Tensor, visible: Tensor) -> Condition:
     kernel[:, 1:steps] = weight
     kernel[:, steps + 1 :] = weight.flip(1)
     total = torch.fft.irfft(torch.fft.rfft(kernel).mul_(of_values), 2 * steps)[:, :steps].float()
-    echoed = total.add_(guide, alpha=_FALLBACK).div_((weight @ fixed.reach).add_(_FALLBACK))
-    turned = [part.view(batch, channels, -1).transpose(1, 2) for part in (seen, guide, echoed, centre, scale)]
-    return Condition(turned[0], fixed.mask[None, :, None], *turned[1:])
+    return seen, guide, total.add_(guide, alpha=_FALLBACK).div_((weight @ fixed.reach).add_(_FALLBACK)), centre, scale
 
 
 @dataclass(frozen=True, slots=True)

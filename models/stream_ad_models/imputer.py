@@ -33,7 +33,9 @@ Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "universal.safetensors"
-_CHUNK_ROWS = 128  # windows of one channel per network call: its activations stay inside the processor's cache
+# Windows per network call, of one channel and of many: its activations stay inside the processor's cache.
+_CHUNK_ROWS = 256
+_CHUNK_GROUP_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class DenoiserImputer:
             raise ModelError(f"model card: expected a positive temperature, found {temperature}")
         self._model = model.eval()
         self._one_pass = OnePass(model)
+        self._chunk = _CHUNK_ROWS if model.config.channels == 1 else _CHUNK_GROUP_ROWS
         self._temperature = temperature
         self.card = dict(card)
 
@@ -115,8 +118,8 @@ class DenoiserImputer:
         with torch.inference_mode():
             for complete in (True, False):
                 numbers = torch.nonzero(whole == complete)[:, 0]
-                for start in range(0, len(numbers), _CHUNK_ROWS):
-                    some = numbers[start : start + _CHUNK_ROWS]
+                for start in range(0, len(numbers), self._chunk):
+                    some = numbers[start : start + self._chunk]
                     mean[some], variance[some] = self._grated(rows[some], masks, steps, complete)
         shape = (shape[0], mean.shape[1], shape[2])
         return Imputation(self._windows(mean, shape), self._windows(variance.sqrt_() * self._temperature, shape))
@@ -132,8 +135,8 @@ class DenoiserImputer:
         cond, _ = self._rows(cond_mask.astype(np.float32))
         mean, variance = torch.empty_like(rows), torch.empty_like(rows)
         with torch.inference_mode():
-            for start in range(0, len(rows), _CHUNK_ROWS):
-                part = slice(start, start + _CHUNK_ROWS)
+            for start in range(0, len(rows), self._chunk):
+                part = slice(start, start + self._chunk)
                 visible = (cond[part] > 0) & ~rows[part].isnan()
                 values = rows[part].nan_to_num()
                 passed_mean, passed_variance = self._pass(values, visible)
@@ -151,8 +154,8 @@ class DenoiserImputer:
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.empty((samples, *rows.shape))
         with torch.inference_mode():
-            for start in range(0, len(rows), _CHUNK_ROWS):
-                part = slice(start, start + _CHUNK_ROWS)
+            for start in range(0, len(rows), self._chunk):
+                part = slice(start, start + self._chunk)
                 values = rows[part].nan_to_num()
                 visible = (cond[part] > 0) & ~rows[part].isnan()
                 given = condition(values, visible)

@@ -24,10 +24,13 @@ from stream_ad_models.imputer import UniversalImputer
 from stream_ad_models.masks import missing_masks, training_masks
 from stream_ad_models.synthetic import synthetic_series, synthetic_windows
 
-__all__ = ["main", "measure_bands", "pretrain", "pretraining_batches"]
+__all__ = ["UNIVERSAL", "main", "measure_bands", "pretrain", "pretraining_batches"]
 
 Float32 = NDArray[np.float32]
 
+# One block, and of it only the token that is asked for: a fifth of the cost of patches of 8 steps and two blocks, for a
+# mean squared error 2 to 5% higher on unseen synthetic series after as many steps, and the same VUS-PR.
+UNIVERSAL = DenoiserConfig(patch_steps=16, blocks=1, mlp_ratio=4)
 BATCH = 128
 SERIES = 16_000
 REFRESH_STEPS = 12_000  # new series after this many steps: none is seen often enough to be learnt by heart
@@ -53,7 +56,7 @@ def pretraining_batches(seed: int, window_steps: int, series: int = SERIES, batc
 def pretrain(seed: int, steps: int, series: int, report: Any) -> tuple[Denoiser, dict[str, Any]]:
     """Train from scratch; returns the model and the card's account of the run. report(step, loss) is called often."""
     torch.manual_seed(seed)
-    model = Denoiser(DenoiserConfig())
+    model = Denoiser(UNIVERSAL)
     settings = FitSettings(steps=steps, warmup_steps=min(500, steps // 10 + 1))
     started = time.monotonic()
     batches = pretraining_batches(seed, model.config.window_steps, series)

@@ -12,6 +12,7 @@ from stream_ad_models.denoiser import Denoiser, DenoiserConfig, preconditioning
 from stream_ad_models.fitting import Batch, FitSettings, diffusion_loss, fit, learning_rate
 from stream_ad_models.masks import grating
 from stream_ad_models.one_pass import OnePass
+from stream_ad_models.pretrain import UNIVERSAL
 from stream_ad_models.sampler import heun, sigma_schedule
 from torch import Tensor
 
@@ -39,7 +40,8 @@ def test_preconditioning_keeps_unit_variance(sigma: float, sigma_data: float) ->
     assert float(target_variance) == pytest.approx(1)
 
 
-def test_universal_size() -> None:
+def test_sizes() -> None:
+    assert 90_000 < sum(parameter.numel() for parameter in Denoiser(UNIVERSAL).parameters()) < 110_000
     assert 110_000 < sum(parameter.numel() for parameter in Denoiser(DenoiserConfig()).parameters()) < 140_000
 
 
