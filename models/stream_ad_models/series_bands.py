@@ -1,7 +1,7 @@
 """How wide the bands of one series must be: quantiles of its own standardised errors, without labels.
 
 A card's factors hold over the synthetic series the imputer learned from; a real series is smoother or rougher than
-these (50% bands held 59 to 73% of the readings, benchmarks/bands.py). The rule is split conformal prediction on
+these (50% bands held 54 to 78% of the readings, benchmarks/bands.py). The rule is split conformal prediction on
 normalised errors (Lei et al. 2018, section 5.2); where few errors lie beyond a band it is drawn towards what more of
 them say: a channel's own quantile towards that of all channels of the series, and that towards the card's.
 """
