@@ -251,10 +251,13 @@ def run_training(threads: int, seed: int) -> Result:
 
 
 def ratios(results: dict[str, Result]) -> dict[str, float]:
-    """Each configuration of one series against CSDI with the same channels, threads and workers, where that was run."""
-    csdi = {_resources(r): r["points_per_s"] for r in results.values() if r["scorer"] == "csdi"}
+    """Each configuration against CSDI with the same channels, threads and workers, where that was run.
+
+    By processor time: what else a machine does meanwhile slows one more than the other.
+    """
+    csdi = {_resources(r): r["points_per_cpu_s"] for r in results.values() if r["scorer"] == "csdi"}
     return {
-        key: round(r["points_per_s"] / csdi[_resources(r)], 1)
+        key: round(r["points_per_cpu_s"] / csdi[_resources(r)], 1)
         for key, r in results.items()
         if r["scorer"] != "csdi" and _resources(r) in csdi
     }

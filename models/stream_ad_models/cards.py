@@ -67,7 +67,12 @@ def load_denoiser(weights: Path) -> tuple[Denoiser, dict[str, Any]]:
     if found != card["sha256"]:
         raise ModelError(f"{weights.name}: expected sha256 {card['sha256']}, found {found}")
     model = Denoiser(DenoiserConfig(**card["config"]))
-    model.load_state_dict(load_file(weights))
+    try:
+        model.load_state_dict(load_file(weights))
+    except RuntimeError as error:  # torch's word for tensors of other names or shapes
+        raise ModelError(
+            f"{weights.name}: expected the tensors of {model.config}, found others: train it anew"
+        ) from error
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from stream_ad_models.conditioning import Condition
 
-__all__ = ["Block", "Denoiser", "DenoiserConfig", "Preconditioning", "log_variance", "preconditioning"]
+__all__ = ["Block", "Denoiser", "DenoiserConfig", "Preconditioning", "log_variance", "preconditioning", "straight_map"]
 
 _LOG_V_FLOOR = -9.0  # of the network's unit-variance target: a standard deviation of .011
 _FREQUENCIES = 16
@@ -82,6 +82,21 @@ def log_variance(raw: Tensor) -> Tensor:
     return _LOG_V_FLOOR + functional.softplus(raw - _LOG_V_FLOOR)
 
 
+def straight_map(tokens: Tensor, along: Tensor, across: Tensor | None, config: DenoiserConfig) -> Tensor:
+    """[batch, token, inputs * patch * channel] -> [batch, token, 2 * patch * channel], by two linear maps, added.
+
+    along: each channel's steps by themselves, [2 * patch, inputs * patch]; across: each step's channels by themselves,
+    [2 * channel, inputs * channel], None for one channel.
+    """
+    if across is None:
+        return functional.linear(tokens, along)
+    inputs = tokens.reshape(*tokens.shape[:2], -1, config.patch_steps, config.channels)
+    by_channel = functional.linear(inputs.flatten(2, 3).transpose(2, 3), along).transpose(2, 3)
+    by_step = functional.linear(inputs.transpose(2, 3).flatten(3), across)
+    by_step = by_step.reshape(*by_step.shape[:3], 2, config.channels).transpose(2, 3)
+    return by_channel.flatten(2) + by_step.flatten(2)
+
+
 class Block(nn.Module):
     """Transformer block whose two layer norms are shifted, scaled and gated by the noise level (DiT, adaLN-zero)."""
 
@@ -129,8 +144,13 @@ class Denoiser(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.last = nn.Linear(config.width, 2 * config.width)
         self.read = nn.Linear(config.width, 2 * features)
-        # straight from a token's inputs to its outputs: interpolation and echo cost the transformer nothing
-        self.straight = nn.Linear(_INPUTS * features, 2 * features, bias=False)
+        # straight from inputs to outputs: interpolation, echo and ties between channels cost the transformer nothing.
+        # Along the patch and across the channels apart: one map of both would have 25 million weights for 200 channels.
+        self.straight = nn.Linear(_INPUTS * config.patch_steps, 2 * config.patch_steps, bias=False)
+        several = config.channels > 1
+        self.across = nn.Linear(_INPUTS * config.channels, 2 * config.channels, bias=False) if several else None
+        if self.across is not None:
+            nn.init.zeros_(self.across.weight)
         for layer in (self.last, self.read, self.straight):
             nn.init.zeros_(layer.weight)
         frequencies = torch.exp(torch.linspace(math.log(0.5), math.log(30.0), _FREQUENCIES))
@@ -156,7 +176,9 @@ class Denoiser(nn.Module):
             hidden = block(hidden, level)
         shift, scale = self.last(level).chunk(2, dim=-1)
         hidden = torch.addcmul(shift, functional.layer_norm(hidden, hidden.shape[-1:]), 1 + scale)
-        mean, log_v = (self.read(hidden) + self.straight(tokens)).chunk(2, dim=-1)
+        across = None if self.across is None else self.across.weight
+        straight = straight_map(tokens, self.straight.weight, across, self.config)
+        mean, log_v = (self.read(hidden) + straight).chunk(2, dim=-1)
         shape = (tokens.shape[0], self.config.window_steps, self.config.channels)
         return mean.reshape(shape), log_variance(log_v).reshape(shape)
 

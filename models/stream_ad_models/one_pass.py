@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stream_ad_models.conditioning import Condition
-from stream_ad_models.denoiser import Block, Denoiser, log_variance, preconditioning
+from stream_ad_models.denoiser import Block, Denoiser, log_variance, preconditioning, straight_map
 
 __all__ = ["OnePass"]
 
@@ -33,7 +33,10 @@ class OnePass:
             self._blocks = [_FoldedBlock(block, level) for block in model.blocks if isinstance(block, Block)]
             shift, scale = model.last(level).chunk(2)
             self._read = _behind_norm(model.read.weight, model.read.bias, shift, scale)
-            self._straight = model.straight.weight[:, :fed].contiguous()
+            self._straight = model.straight.weight[:, : _FED * config.patch_steps].contiguous()
+            self._across = None
+            if model.across is not None:
+                self._across = model.across.weight[:, : _FED * config.channels].contiguous()
             self._c_out = float(factor.c_out)
 
     def __call__(self, given: Condition, steps: slice) -> tuple[Tensor, Tensor]:
@@ -49,7 +52,7 @@ class OnePass:
             hidden = block(hidden, slice(0, self.config.tokens))
         hidden = self._blocks[-1](hidden, wanted) if self._blocks else hidden[:, wanted]
         out = functional.linear(_norm(hidden), *self._read)
-        out += functional.linear(tokens[:, wanted], self._straight)
+        out += straight_map(tokens[:, wanted], self._straight, self._across, self.config)
         mean, log_v = out.chunk(2, dim=-1)
         shape = (batch, here.stop - here.start, self.config.channels)
         return mean.reshape(shape) * self._c_out, log_variance(log_v).exp().reshape(shape) * self._c_out**2

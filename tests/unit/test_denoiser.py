@@ -43,6 +43,8 @@ def test_preconditioning_keeps_unit_variance(sigma: float, sigma_data: float) ->
 def test_sizes() -> None:
     assert 90_000 < sum(parameter.numel() for parameter in Denoiser(UNIVERSAL).parameters()) < 110_000
     assert 110_000 < sum(parameter.numel() for parameter in Denoiser(DenoiserConfig()).parameters()) < 140_000
+    wide = sum(parameter.numel() for parameter in Denoiser(DenoiserConfig(channels=200)).parameters())
+    assert wide < 1_500_000  # one map of all inputs to all outputs of a patch had 25 million
 
 
 def test_interpolation_matches_the_obvious_one() -> None:

@@ -200,6 +200,16 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
         UniversalImputer.load(copy)
 
 
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    copy = tmp_path / "other.safetensors"
+    copy.write_bytes(DEFAULT_WEIGHTS.read_bytes())
+    card = json.loads(DEFAULT_WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
+    card["config"]["width"] = 32
+    copy.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"expected the tensors of DenoiserConfig.*width=32.*train it anew"):
+        UniversalImputer.load(copy)
+
+
 def test_pretraining_writes_weights_that_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     threads = torch.get_num_threads()
     try:
