@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,39 @@ def features(rows: NDArray[np.float32], end: int, length: int) -> Float64:
         if len(values) >= length / 2:
             high, low = values.max(), values.min()
             out[channel] = [values.std(), high - low, high, low, values.mean()]
+    return out
+
+
+def spectrum(rows: NDArray[np.float32], end: int, length: int) -> Float64:
+    """[channel, 6] root of the power in 6 bands; NaN for a channel read in less than half of the window."""
+    edges = [round(float(edge)) for edge in np.geomspace(1, length // 2 + 1, 7)]
+    out = np.full((rows.shape[1], 6), np.nan)
+    for channel, values in enumerate(_filled(rows, end, length)):
+        if values is not None:
+            power = np.abs(np.fft.fft(values - values.mean())) ** 2 / length**2
+            out[channel] = [math.sqrt(power[low:high].sum()) for low, high in pairwise(edges)]
+    return out
+
+
+def shape(rows: NDArray[np.float32], end: int, length: int) -> Float64:
+    """[channel, 8] means of eighths of the window, less their mean, over their spread + .2."""
+    out = np.full((rows.shape[1], 8), np.nan)
+    for channel, values in enumerate(_filled(rows, end, length)):
+        if values is not None:
+            cells = np.array([part.mean() for part in np.split(values - values.mean(), 8)])
+            out[channel] = (cells - cells.mean()) / (cells.std() + 0.2)
+    return out
+
+
+def _filled(rows: NDArray[np.float32], end: int, length: int) -> list[Float64 | None]:
+    """Each channel's window with its mean in the place of missing readings; None where less than half was read."""
+    window = np.full((length, rows.shape[1]), np.nan)
+    there = rows[max(end + 1 - length, 0) : end + 1]
+    window[length - len(there) :] = there
+    out: list[Float64 | None] = []
+    for values in window.T:
+        seen = ~np.isnan(values)
+        out.append(np.where(seen, values, values[seen].mean()) if seen.sum() >= length / 2 else None)
     return out
 
 
@@ -74,6 +108,29 @@ class NaiveMemory:
         for block in range(len(rows) // self.hop):
             query = self._standardise(features(rows, (block + 1) * self.hop - 1, self.length))
             found.append(self._log(self._distance(query, None)))
+        return np.array(found)
+
+    def read_growing(self, rows: NDArray[np.float32], gap: int, span: int, admitted: float) -> Float64:
+        """The same, the rows' own windows stored too from `gap` to `gap + span` blocks after their end, where the
+        history alone said no more than `admitted` of them."""
+        alone = self.read(rows)
+        queries = [self._standardise(features(rows, (b + 1) * self.hop - 1, self.length)) for b in range(len(alone))]
+        found = []
+        for block, query in enumerate(queries):
+            seen = ~np.isnan(query)
+            if not seen.any():
+                found.append(math.log(0.5))
+                continue
+            own = [
+                np.nan_to_num(queries[b])
+                for b in range(max(block - gap - span, 0), block - gap + 1)
+                if alone[b] < admitted and not np.isnan(queries[b]).all()
+            ]
+            distances = sorted(
+                math.sqrt(((query - stored)[seen] ** 2).sum() * query.size / seen.sum())
+                for stored in [*self.stored.values(), *own]
+            )
+            found.append(self._log(float(np.mean(distances[:3]))))
         return np.array(found)
 
     def _log(self, distance: float) -> float:

@@ -1,28 +1,34 @@
-"""Memory of normal windows: how far a window's statistics are from the nearest ones seen in the history.
+"""Memory of normal windows: how far a window's features are from the nearest ones seen before.
 
-Per length: the [std, range, max, min, mean] of every channel, z-scored on the history; the mean distance to the 3
-nearest stored windows; divided by the largest such distance among the history's own windows, each against the OTHER
-of 4 contiguous folds, windows that share rows left out. The ratio is near 1 at the edge of normal, and its square
-splits by channel. (Without the folds, windows next to a stored one hide how far normal reaches: VUS-PR .34, not .66.)
+Per length: the features of every channel, z-scored on the history; the mean distance to the 3 nearest stored windows;
+divided by the largest such distance among the history's own windows, each against the OTHER of 4 contiguous folds,
+windows that share rows left out. The ratio is near 1 at the edge of normal, and its square splits by channel.
+(Without the folds, windows next to a stored one hide how far normal reaches: VUS-PR .34, not .66.)
+
+The memory grows on line: a stream's own windows count as stored ones too while they are neither too new nor too old,
+if the history alone found nothing in them. It forgets by the same rule, so it follows from a bounded look-back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stream_ad.errors import ModelError
-from stream_ad_models.window_stats import FEATURES, Blocks, WindowStats, check_lengths, window_stats
+from stream_ad_models.features import FAMILIES, Family, Features
+from stream_ad_models.neighbours import CHUNK, Found, Stored, measure
+from stream_ad_models.window_stats import check_lengths
 
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
-__all__ = ["Level", "Reading", "WindowMemory"]
+__all__ = ["NEUTRAL", "Reading", "Recent", "WindowMemory"]
 
-NEIGHBOURS = 3
 FOLDS = 4
 NEUTRAL = float(np.log(0.5))  # log ratio where nothing can be said: no reading, or a stream that just began
 _CLIP = 100.0
@@ -32,12 +38,12 @@ _RATIO_FLOOR = (
     0.1  # how much nearer than the edge a window is says little (at .001: .757 | .624 instead of .760 | .634)
 )
 _HISTORY_LENGTHS = 4  # a length needs this many times its steps of history
-_CHUNK = 2048
+_ADMITTED = 0.5  # log ratio to the history alone up to which a stream's window becomes a stored one
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a memory says of windows: log_ratio float32 [window, level]; shares float32 [window, level, channel] >= 0,
+    """What a memory says of windows: log_ratio float32 [window, length]; shares float32 [window, length, channel] >= 0,
     the squared ratio split by channel."""
 
     log_ratio: Float32
@@ -47,8 +53,8 @@ class Reading:
         return len(self.log_ratio)
 
     @classmethod
-    def neutral(cls, windows: int, levels: int, channels: int) -> Reading:
-        return cls(np.full((windows, levels), NEUTRAL, np.float32), np.zeros((windows, levels, channels), np.float32))
+    def neutral(cls, windows: int, lengths: int, channels: int) -> Reading:
+        return cls(np.full((windows, lengths), NEUTRAL, np.float32), np.zeros((windows, lengths, channels), np.float32))
 
     def then(self, later: Reading) -> Reading:
         return Reading(np.concatenate([self.log_ratio, later.log_ratio]), np.concatenate([self.shares, later.shares]))
@@ -59,177 +65,197 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
-    """Stored windows of one length in steps. centre, scale: float32 [channel * FEATURES]; windows: float32
-    [stored, channel * FEATURES], standardised by them; edge: the largest held-out distance."""
+class Recent:
+    """The stream's own last windows, oldest first: vectors float32 [length, block, feature] as they would be stored;
+    admitted bool [length, block]. One counts from `gap` to `gap + span` blocks after its end."""
 
-    length: int
-    centre: Float32
-    scale: Float32
-    windows: Float32
-    edge: float
-    _norms: Float32 = field(init=False, repr=False)
+    vectors: Tensor
+    admitted: Tensor
+    gap: int
+    span: int
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_norms", np.square(self.windows).sum(axis=1))
+    @classmethod
+    def empty(cls, lengths: int, features: int, gap: int, span: int) -> Recent:
+        return cls(torch.empty((lengths, 0, features)), torch.empty((lengths, 0), dtype=torch.bool), gap, span)
 
-    def distances(self, stats: WindowStats) -> tuple[Float32, Float32]:
-        """Mean distance to the nearest windows [n], NaN where no channel is present, and its square by channel
-        [n, channel]."""
-        parts = [
-            self._distances(stats.values[at : at + _CHUNK], stats.present[at : at + _CHUNK])
-            for at in range(0, len(stats.present), _CHUNK)
-        ]
-        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    def then(self, vectors: Tensor, admitted: Tensor) -> Recent:
+        both = torch.cat([self.vectors, vectors], dim=1), torch.cat([self.admitted, admitted], dim=1)
+        return Recent(*both, self.gap, self.span)
 
-    def standardise(self, values: Float32) -> Float32:
-        """values: [n, channel, FEATURES] -> [n, channel * FEATURES]."""
-        flat = (values.reshape(len(values), -1) - self.centre) / self.scale
-        return np.asarray(np.clip(flat, -_CLIP, _CLIP), np.float32)
+    def kept(self) -> Recent:
+        """Without what no later window can meet."""
+        first = max(self.vectors.shape[1] - self.gap - self.span, 0)
+        return Recent(self.vectors[:, first:].clone(), self.admitted[:, first:].clone(), self.gap, self.span)
 
-    def _distances(self, values: Float32, present: NDArray[np.bool_]) -> tuple[Float32, Float32]:
-        mask = np.repeat(present, FEATURES, axis=1).astype(np.float32)
-        query = self.standardise(values) * mask
-        nearest = self.windows[self._nearest(query, mask)]  # [n, k, channel * FEATURES]
-        # Once more, by differences: the expanded square loses small distances to rounding, and so depends on the batch.
-        apart = np.square(query[:, None, :] - nearest) * mask[:, None, :]
-        by_channel = apart.reshape(*nearest.shape[:2], -1, FEATURES).sum(axis=3)
-        whole = mask.shape[1] / np.maximum(mask.sum(axis=1), 1.0)
-        distance = np.sqrt(by_channel.sum(axis=2) * whole[:, None]).mean(axis=1)
-        squared = np.square(distance)[:, None]
-        split = by_channel.mean(axis=1)
-        split *= squared / np.maximum(split.sum(axis=1, keepdims=True), 1e-12)
-        seen = present.any(axis=1)
-        return np.where(seen, distance, np.nan).astype(np.float32), split.astype(np.float32)
-
-    def _nearest(self, query: Float32, mask: Float32) -> NDArray[np.int64]:
-        """Numbers of the nearest stored windows [n, k], missing features left out of the distance."""
-        windows = torch.from_numpy(self.windows)
-        norms = torch.from_numpy(self._norms) if mask.all() else torch.from_numpy(mask) @ windows.square().T
-        norms = norms.expand(len(query), len(windows))
-        apart = torch.addmm(norms, torch.from_numpy(query), windows.T, alpha=-2.0)
-        return np.asarray(apart.topk(min(NEIGHBOURS, len(windows)), dim=1, largest=False).indices.numpy())
+    def met_by(self, first: int, stop: int) -> tuple[slice, Tensor]:
+        """Of the blocks numbered first to stop - 1 here: the range of blocks any of them may meet, and which of these
+        each may: bool [block, range]."""
+        low, high = max(first - self.gap - self.span, 0), max(stop - self.gap, 0)
+        age = torch.arange(first, stop)[:, None] - torch.arange(low, high)
+        return slice(low, high), (age >= self.gap) & (age <= self.gap + self.span)
 
 
 class WindowMemory:
-    """Memories of all lengths over rows of the same channels; windows end with each block of `hop` rows."""
+    """Stored windows of one family of features, all lengths, over rows of the same channels; windows end with each
+    block of `hop` rows."""
 
-    def __init__(self, levels: Sequence[Level], hop: int) -> None:
-        if not levels:
+    def __init__(self, family: Family, lengths: Sequence[int], hop: int, table: Mapping[str, Float32]) -> None:
+        """table: centre, scale float32 [length, channel * size]; windows float32 [length, stored, channel * size],
+        standardised by them, NaN where a length has fewer; edge float32 [length], the largest held-out distance."""
+        if not lengths:
             raise ModelError("memory: expected at least one window length, found none")
-        check_lengths([level.length for level in levels], hop)
-        self.levels = tuple(levels)
-        self.hop = hop
-
-    @property
-    def lengths(self) -> list[int]:
-        return [level.length for level in self.levels]
+        check_lengths(lengths, hop)
+        self.family, self.lengths, self.hop = family, list(lengths), hop
+        self.centre, self.scale, self.edge = table["centre"], table["scale"], table["edge"]
+        self.stored = Stored.of(torch.from_numpy(np.ascontiguousarray(table["windows"], np.float32)))
 
     @property
     def channels(self) -> int:
-        return len(self.levels[0].centre) // FEATURES
+        return len(self.centre[0]) // self.family.size
 
     @property
     def reach_blocks(self) -> int:
         """Blocks before a block that its longest window reads."""
         return self.lengths[-1] // self.hop - 1
 
+    def recent(self, gap: int, span: int) -> Recent:
+        return Recent.empty(len(self.lengths), self.centre.shape[1], gap, span)
+
     @classmethod
-    def fit(cls, rows: Float32, lengths: Sequence[int], hop: int, capacity: int) -> tuple[WindowMemory, Reading]:
+    def fit(cls, family: Family, rows: Float32, hop: int, capacity: int) -> tuple[WindowMemory, Reading]:
         """rows: float32 [n, channel], n >= 4 * hop. Stores up to `capacity` windows of each length for which the
         history is long enough; also returns the held-out reading of every block of the history."""
-        check_lengths(lengths, hop)
-        blocks = Blocks.of(rows[: len(rows) // hop * hop], hop)
-        usable = [length for length in lengths if length == lengths[0] or len(rows) >= _HISTORY_LENGTHS * length]
-        stats = window_stats(blocks, usable, hop)
-        pairs = [_fit_level(length, stats[length], length // hop - 1, capacity) for length in usable]
-        memory = cls([level for level, _ in pairs], hop)
+        shortest = family.lengths[0]
+        usable = [length for length in family.lengths if length == shortest or len(rows) >= _HISTORY_LENGTHS * length]
+        blocks = len(rows) // hop
+        features = family.of(rows[: blocks * hop], usable, hop, blocks)
+        tables, readings = [], []
+        for at, length in enumerate(usable):
+            table, reading = _fit_length(
+                features.values[at], features.present[at], min(length // hop - 1, blocks - 1), capacity
+            )
+            tables.append(table)
+            readings.append(reading)
+        most = max(len(table["windows"]) for table in tables)
+        for table in tables:
+            lacking = most - len(table["windows"])
+            table["windows"] = np.pad(table["windows"], ((0, lacking), (0, 0)), constant_values=np.nan)
+        memory = cls(family, usable, hop, {name: np.stack([t[name] for t in tables]) for name in tables[0]})
         return memory, Reading(
-            np.stack([held.log_ratio[:, 0] for _, held in pairs], axis=1),
-            np.concatenate([held.shares for _, held in pairs], axis=1),
+            np.concatenate([each.log_ratio for each in readings], axis=1),
+            np.concatenate([each.shares for each in readings], axis=1),
         )
 
-    def read(self, blocks: Blocks, new: int) -> Reading:
-        """The reading of the last `new` blocks; up to `reach_blocks` before them are looked at."""
-        stats = window_stats(blocks, self.lengths, self.hop)
-        ratios, shares = [], []
-        for level in self.levels:
-            own = stats[level.length]
-            recent = WindowStats(own.values[len(blocks) - new :], own.present[len(blocks) - new :])
-            distance, split = level.distances(recent)
-            ratios.append(_log_ratio(distance, level.edge))
-            shares.append(split / level.edge**2)
-        return Reading(np.stack(ratios, axis=1), np.stack(shares, axis=1))
+    def read(self, rows: Float32, new: int, recent: Recent | None = None) -> tuple[Reading, Recent | None]:
+        """The reading of the last `new` blocks of rows; up to `reach_blocks` before them are looked at. `recent`: the
+        stream's windows before them, returned with the new ones behind."""
+        features = self.family.of(rows, self.lengths, self.hop, new)
+        query, mask = _standardised(features, self.centre, self.scale)
+        found = self._measure(query, mask)
+        if recent is not None:
+            before = recent.vectors.shape[1]
+            near = torch.from_numpy(found.distance / self.edge[:, None] + _RATIO_FLOOR).log() < _ADMITTED
+            recent = recent.then(query * mask, near & (mask.sum(dim=2) > 0))
+            found = found.nearer(self._measure_recent(query, mask, recent, before))
+        reading = _reading(found, features.present, self.edge)
+        return reading, recent.kept() if recent is not None else None
+
+    def _measure(self, query: Tensor, mask: Tensor) -> Found:
+        parts = [
+            measure(query[:, at : at + CHUNK], mask[:, at : at + CHUNK], self.stored, self.family.size)
+            for at in range(0, query.shape[1], CHUNK)
+        ]
+        return Found.joined(parts)
+
+    def _measure_recent(self, query: Tensor, mask: Tensor, recent: Recent, before: int) -> Found:
+        parts = []
+        for at in range(0, query.shape[1], CHUNK):
+            stop = min(at + CHUNK, query.shape[1])
+            met, allowed = recent.met_by(before + at, before + stop)
+            stored = Stored.of(recent.vectors[:, met])
+            permitted = allowed & recent.admitted[:, None, met]
+            parts.append(measure(query[:, at:stop], mask[:, at:stop], stored, self.family.size, permitted))
+        return Found.joined(parts)
 
     def arrays(self, prefix: str) -> dict[str, NDArray[np.generic]]:
-        out: dict[str, NDArray[np.generic]] = {f"{prefix}.lengths": np.array(self.lengths, np.int64)}
-        for level in self.levels:
-            at = f"{prefix}.{level.length}"
-            out |= {f"{at}.centre": level.centre, f"{at}.scale": level.scale, f"{at}.windows": level.windows}
-            out[f"{at}.edge"] = np.array([level.edge], np.float64)
-        return out
+        return {
+            f"{prefix}.lengths": np.array(self.lengths, np.int64),
+            f"{prefix}.centre": self.centre,
+            f"{prefix}.scale": self.scale,
+            f"{prefix}.windows": self.stored.vectors.numpy(),
+            f"{prefix}.edge": self.edge,
+        }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], prefix: str, hop: int) -> WindowMemory:
-        levels = []
-        for length in np.asarray(arrays[f"{prefix}.lengths"]).tolist():
-            at = f"{prefix}.{length}"
-            centre, scale, windows = (
-                np.asarray(arrays[f"{at}.{name}"], np.float32) for name in ("centre", "scale", "windows")
-            )
-            edge = float(np.asarray(arrays[f"{at}.edge"], np.float64)[0])
-            levels.append(Level(length, centre, scale, windows, edge))
-        return cls(levels, hop)
+    def from_arrays(cls, family: str, arrays: Mapping[str, NDArray[np.generic]], prefix: str, hop: int) -> WindowMemory:
+        table = {
+            name: np.asarray(arrays[f"{prefix}.{name}"], np.float32) for name in ("centre", "scale", "windows", "edge")
+        }
+        return cls(FAMILIES[family], np.asarray(arrays[f"{prefix}.lengths"]).tolist(), hop, table)
 
 
-def _log_ratio(distance: Float32, edge: float) -> Float32:
-    ratio = np.log(distance / edge + _RATIO_FLOOR)
-    return np.where(np.isnan(distance), NEUTRAL, ratio).astype(np.float32)
+def _standardised(features: Features, centre: Float32, scale: Float32) -> tuple[Tensor, Tensor]:
+    """Vectors and their masks, both float32 [length, block, channel * size]; 0 where there is no reading."""
+    flat = features.values.reshape(*features.values.shape[:2], -1)
+    z = np.clip((flat - centre[:, None]) / scale[:, None], -_CLIP, _CLIP).astype(np.float32)
+    mask = np.repeat(features.present, features.values.shape[3], axis=2).astype(np.float32)
+    return torch.from_numpy(z * mask), torch.from_numpy(mask)
 
 
-def _fit_level(length: int, stats: WindowStats, first: int, capacity: int) -> tuple[Level, Reading]:
-    """`first`: the first block whose window lies wholly in the history."""
-    full = np.arange(len(stats.present)) >= first
-    seen = stats.present & full[:, None]
+def _reading(found: Found, present: NDArray[np.bool_], edge: Float32) -> Reading:
+    seen: NDArray[np.bool_] = np.asarray(present.any(axis=2))
+    ratio = np.log(found.distance / edge[:, None] + _RATIO_FLOOR)
+    log_ratio = np.where(seen, ratio, NEUTRAL).astype(np.float32)
+    shares = np.where(seen[..., None], found.shares / np.square(edge)[:, None, None], 0.0).astype(np.float32)
+    return Reading(np.ascontiguousarray(log_ratio.T), np.ascontiguousarray(shares.transpose(1, 0, 2)))
+
+
+def _fit_length(
+    values: Float32, present: NDArray[np.bool_], first: int, capacity: int
+) -> tuple[dict[str, Float32], Reading]:
+    """values [block, channel, size], present [block, channel]; `first`: the first block whose window lies wholly in
+    the history."""
+    full = np.arange(len(present)) >= first
+    seen = present & full[:, None]
     if not seen.any():
-        seen = stats.present
-    values = np.where(seen[..., None], stats.values, np.nan).reshape(len(seen), -1)
-    never = np.isnan(values).all(axis=0)
-    values[0, never] = 0.0
-    centre = np.nanmean(values, axis=0).astype(np.float32)
-    scale = np.maximum(np.nanstd(values, axis=0), _FLOOR).astype(np.float32)
-    level = Level(length, centre, scale, np.empty((0, len(centre)), np.float32), 1.0)
+        seen = present
+    known = np.where(seen[..., None], values, np.nan).reshape(len(seen), -1)
+    never = np.isnan(known).all(axis=0)
+    known[0, never] = 0.0
+    centre = np.nanmean(known, axis=0).astype(np.float32)
+    scale = np.maximum(np.nanstd(known, axis=0), _FLOOR).astype(np.float32)
     candidates = np.flatnonzero(seen.any(axis=1))
     if len(candidates) == 0:
         candidates = np.array([len(seen) - 1])
     kept = candidates[np.linspace(0, len(candidates) - 1, min(capacity, len(candidates))).astype(int)]
-    mask = np.repeat(seen[kept], FEATURES, axis=1)
-    windows = level.standardise(stats.values[kept]) * mask
-    distance, split = _held_out(level, stats, kept, windows, first + 1)
-    within = distance[candidates]
-    edge = max(float(np.nanmax(within)) if np.isfinite(within).any() else 0.0, _SMALLEST_EDGE)
-    reading = Reading(_log_ratio(distance, edge)[:, None], (split / edge**2)[:, None])
-    return Level(length, centre, scale, windows, edge), reading
+    query, mask = _standardised(Features(values[None], present[None]), centre[None], scale[None])
+    stored_mask = torch.from_numpy(np.repeat(seen[kept], values.shape[2], axis=1).astype(np.float32))
+    windows = query[0, kept] * stored_mask
+    found = _held_out(query, mask, kept, windows, blocks=first + 1, size=values.shape[2])
+    within = np.where(present.any(axis=1), found.distance[0], 0.0)[candidates]
+    edge = np.array([max(float(within.max()), _SMALLEST_EDGE)], np.float32)
+    reading = _reading(found, present[None], edge)
+    return {"centre": centre, "scale": scale, "windows": windows.numpy(), "edge": edge[0]}, reading
 
 
-def _held_out(
-    level: Level, stats: WindowStats, kept: NDArray[np.intp], windows: Float32, blocks: int
-) -> tuple[Float32, Float32]:
-    """Distances of every block's window to the stored ones of the other folds, `blocks` long, that share no row with
-    its own fold; to all of the other folds where none is so far away."""
-    n = len(stats.present)
+def _held_out(query: Tensor, mask: Tensor, kept: NDArray[np.intp], windows: Tensor, *, blocks: int, size: int) -> Found:
+    """Every block's window against the stored ones of the other folds, `blocks` long, that share no row with its own
+    fold; against all of the other folds where none is so far away."""
+    n = query.shape[1]
     fold = np.arange(n) * FOLDS // n
-    distance = np.full(n, np.nan, np.float32)
-    split = np.zeros(stats.present.shape, np.float32)
+    parts = []
     for number in range(FOLDS):
         own = np.flatnonzero(fold == number)
         if len(own) == 0:
             continue
-        others = fold[kept] != number
+        others: NDArray[np.bool_] = np.asarray(fold[kept] != number)
         apart = others & ((kept <= own[0] - blocks) | (kept >= own[-1] + blocks))
-        others = apart if apart.any() else others
-        if others.any():
-            part = WindowStats(stats.values[own], stats.present[own])
-            far = Level(level.length, level.centre, level.scale, windows[others], edge=1.0)
-            distance[own], split[own] = far.distances(part)
-    return distance, split
+        if apart.any():
+            others = apart
+        elif not others.any():
+            others = np.ones(len(kept), np.bool_)  # a history of one fold
+        stored = Stored.of(windows[torch.from_numpy(others)][None])
+        for at in range(0, len(own), CHUNK):
+            here = slice(int(own[0]) + at, int(own[0]) + min(at + CHUNK, len(own)))
+            parts.append(measure(query[:, here], mask[:, here], stored, size))
+    return Found.joined(parts)

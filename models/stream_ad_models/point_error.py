@@ -1,4 +1,4 @@
-"""The imputation error point by point: short anomalies that a memory of windows sees only through a whole window.
+"""Errors point by point: short anomalies that a memory of windows sees only through a whole window.
 
 Squared errors, each channel divided by its mean on the history, averaged over channels, smoothed by exp(-|t| / w) with
 w = max(2, 24 / K^(1/3)) steps for K channels as far as the delay lets it, and taken as logs.
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["BACK_STEPS", "PointError"]
+__all__ = ["BACK_STEPS", "PointError", "PointTrack"]
 
 BACK_STEPS = 64  # the kernel's reach into the past
 _SMALLEST = 0.01
@@ -52,3 +52,32 @@ class PointError:
         inside = (wanted >= first) & (wanted < first + len(levels)) & (wanted <= known[:, None])
         around = np.where(inside[..., None], levels[np.where(inside, wanted - first, 0)], 0.0)
         return np.asarray(np.log(np.einsum("hbr,nbr->nh", self._kernel, around, optimize=True) + _LOG_FLOOR))
+
+
+_KEPT_BLOCKS = 16  # a window's own 8, and what the kernel reaches back from the oldest of them
+
+
+class PointTrack:
+    """Running levels of the errors of one stream; blocks are numbered from the series' first slot."""
+
+    def __init__(self, point: PointError, hop: int) -> None:
+        self._point, self._hop = point, hop
+        self.clear(0)
+
+    def clear(self, next_block: int) -> None:
+        """Forgets everything; the next errors begin with block `next_block`."""
+        self._levels = np.empty((0, self._hop))
+        self._next_block = next_block
+
+    def push(self, errors: Float32) -> None:
+        """errors: float32 [block, hop, channel], NaN = no reading, following those before."""
+        self._levels = np.concatenate([self._levels, self._point.level(errors)])
+        self._next_block += len(errors)
+
+    def values(self, blocks: NDArray[np.int64], known: NDArray[np.int64]) -> Float64:
+        """Of the slots of blocks [n], nothing after block `known` [n] looked at: float64 [n, hop]."""
+        return self._point.values(self._levels, blocks, self._next_block - len(self._levels), known)
+
+    def trim(self) -> None:
+        """Drops levels that no later slot needs."""
+        self._levels = self._levels[-_KEPT_BLOCKS:]

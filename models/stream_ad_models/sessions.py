@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,45 +11,69 @@ from numpy.typing import NDArray
 from stream_ad.errors import DataError
 from stream_ad.ports import ScoredSlots, Window
 from stream_ad_models.block_imputer import Imputed
+from stream_ad_models.forecast import LAGS, forecast
 from stream_ad_models.head import Head, attribution
 from stream_ad_models.normaliser import Normaliser
-from stream_ad_models.point_error import PointError
+from stream_ad_models.point_error import PointTrack
 from stream_ad_models.tracks import Track
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["MemorySession"]
+__all__ = ["ERROR_CLIP", "ForecastState", "ImputedState", "MemorySession"]
 
-RESIDUAL_CLIP = 50.0
-_KEPT_BLOCKS = 16  # a window's own 8, and what the kernel of the point errors reaches back from the oldest of them
+ERROR_CLIP = 50.0
+_KEPT_BLOCKS = 16  # of expected values: a window's own 8, and as many before them
+
+
+@dataclass(frozen=True, slots=True)
+class ImputedState:
+    """What a session knows of the imputer's errors.
+
+    tracks: one memory per grating; scales: per grating, float32 [scored channel]; point: the last grating's errors
+    point by point; context_blocks: by how many blocks an imputation lags behind its window's end; bands: half-width of
+    the band in standard deviations, float32 [scored channel].
+    """
+
+    tracks: Sequence[Track]
+    scales: Sequence[Float32]
+    point: PointTrack
+    context_blocks: int
+    bands: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastState:
+    """coefficients [1 + LAGS, scored channel] and spread [scored channel] of the forecast, its errors by point."""
+
+    coefficients: Float64
+    spread: Float64
+    point: PointTrack
+
+    def errors(self, windows: Float32, hop: int) -> Float32:
+        """z-scores [window, steps, channel] -> errors of each window's last block, float32 [window, hop, channel]."""
+        expected = forecast(windows.astype(np.float64), self.coefficients)[:, -hop:]
+        return np.asarray((windows[:, -hop:] - expected) / self.spread, np.float32)
 
 
 class MemorySession:
-    """Rings of the signal's and the residuals' memories and of the imputed rows; rebuilt from rows alone."""
+    """Rings of the memories and of the imputed rows; rebuilt from rows alone."""
 
     def __init__(
         self,
         normaliser: Normaliser,
         head: Head,
         signal: Track,
-        *,
-        residuals: Sequence[Track],
-        point: PointError | None,
-        residual_scales: Sequence[Float32],
-        context_blocks: int,
-        band: float,
+        imputed: ImputedState | None,
+        forecasts: ForecastState | None,
     ) -> None:
-        """residual_scales: per grating [scored channel]; band: half-width of the band in standard deviations."""
         self.normaliser = normaliser
-        self._head, self._signal, self._residuals = head, signal, tuple(residuals)
-        self._scales, self._context, self._band = tuple(residual_scales), context_blocks, band
-        self._point = point
-        self._hop = signal.memory.hop
+        self._head, self._signal, self._imputed, self._forecasts = head, signal, imputed, forecasts
+        self._hop = signal.hop
+        self._context = imputed.context_blocks if imputed else 0
         self._next_end: int | None = None
         scored = int(normaliser.scored.sum())
         self._mean = self._std = np.empty((0, self._hop, scored), np.float32)
-        self._level = np.empty((0, self._hop))  # of the last grating's errors, up to the same block as _mean
 
     @property
     def channels(self) -> int:
@@ -68,36 +93,56 @@ class MemorySession:
 
     def _take_run(self, windows: Sequence[Window], z: Float32, imputed: Sequence[Imputed]) -> list[ScoredSlots]:
         """Windows one hop apart. One that does not follow the last seen begins the session anew."""
-        hop, scored = self._hop, self.normaliser.scored
+        hop = self._hop
         ends = np.array([window.end_slot for window in windows], np.int64)
         if (ends[0] + 1) % hop:
             raise DataError(f"window: expected an end one before a multiple of {hop}, found slot {ends[0]}")
         blocks = (ends + 1) // hop - 1
-        signal = z[:, :, scored]
+        signal = z[:, :, self.normaliser.scored]
         rows = signal[:, -hop:].reshape(-1, signal.shape[2])
         if self._next_end != ends[0]:
-            self._signal.clear(int(blocks[0]) + 1 - signal.shape[1] // hop)
-            for track in self._residuals:
-                track.clear(int(blocks[0]) - self._context)
-            self._mean = self._std = self._mean[:0]
-            self._level = self._level[:0]
+            self._clear(int(blocks[0]), signal.shape[1] // hop)
             rows = np.concatenate([signal[0, :-hop], rows])
         self._signal.push(rows)
-        own = _block(signal, hop, self._context)
-        for track, scale, each in zip(self._residuals, self._scales, imputed, strict=True):
-            residual = np.clip((own - each.mean) / scale, -RESIDUAL_CLIP, RESIDUAL_CLIP)
-            track.push(residual.reshape(-1, residual.shape[2]))
-        if self._point is not None:
-            self._level = np.concatenate([self._level, self._point.level(residual)])
-            self._mean = np.concatenate([self._mean, imputed[-1].mean])
-            self._std = np.concatenate([self._std, imputed[-1].std])
+        if self._imputed is not None:
+            self._push_imputed(self._imputed, signal, imputed)
+        if self._forecasts is not None:
+            # The lags, and as many again in which a missing reading may find the one before it.
+            self._forecasts.point.push(self._forecasts.errors(signal[:, -(hop + 2 * LAGS) :], hop))
         self._next_end = int(ends[-1]) + hop
         out = self._emit(windows, blocks)
-        for track in (self._signal, *self._residuals):
-            track.trim()
-        self._mean, self._std = self._mean[-_KEPT_BLOCKS:], self._std[-_KEPT_BLOCKS:]
-        self._level = self._level[-_KEPT_BLOCKS:]
+        self._trim()
         return out
+
+    def _clear(self, block: int, window_blocks: int) -> None:
+        """`block`: number of the first window's last block."""
+        self._signal.clear(block + 1 - window_blocks)
+        if self._imputed is not None:
+            for track in self._imputed.tracks:
+                track.clear(block - self._context)
+            self._imputed.point.clear(block - self._context)
+        if self._forecasts is not None:
+            self._forecasts.point.clear(block)
+        self._mean = self._std = self._mean[:0]
+
+    def _push_imputed(self, part: ImputedState, signal: Float32, imputed: Sequence[Imputed]) -> None:
+        own = _block(signal, self._hop, self._context)
+        for track, scale, each in zip(part.tracks, part.scales, imputed, strict=True):
+            error = (own - each.mean) / scale
+            track.push(np.clip(error, -ERROR_CLIP, ERROR_CLIP).reshape(-1, error.shape[2]))
+        part.point.push(error)
+        self._mean = np.concatenate([self._mean, imputed[-1].mean])
+        self._std = np.concatenate([self._std, imputed[-1].std])
+
+    def _trim(self) -> None:
+        self._signal.trim()
+        if self._imputed is not None:
+            for track in self._imputed.tracks:
+                track.trim()
+            self._imputed.point.trim()
+        if self._forecasts is not None:
+            self._forecasts.point.trim()
+        self._mean, self._std = self._mean[-_KEPT_BLOCKS:], self._std[-_KEPT_BLOCKS:]
 
     def _emit(self, windows: Sequence[Window], blocks: NDArray[np.int64]) -> list[ScoredSlots]:
         """All slots of a run at once: `wanted` blocks, each looking no further than its own window's end."""
@@ -105,17 +150,8 @@ class MemorySession:
         spans = [range(w.emit_from // hop, -(-w.emit_to // hop) if w.emit_to > w.emit_from else 0) for w in windows]
         wanted = np.array([block for span in spans for block in span], np.int64)
         known = np.repeat(blocks, [len(span) for span in spans])
-        arounds = [(self._signal, self._signal.around(wanted, known))]
-        arounds += [(track, track.around(wanted, known - self._context)) for track in self._residuals]
-        values = [track.placement.values(around) for track, around in arounds]
-        if self._point is not None:
-            first = int(blocks[-1]) - self._context + 1 - len(self._level)
-            values.append(self._point.values(self._level, wanted, first, known - self._context))
+        values, parts = self._maps(wanted, known)
         raw = self._head.raw(values)
-        parts = sum(
-            (track.placement.parts(around) for track, around in arounds[1:]),
-            arounds[0][0].placement.parts(arounds[0][1]),
-        )
         expected, half = self._expected(wanted, known - self._context, int(blocks[-1]) - self._context)
         out, at = [], 0
         for window, span in zip(windows, spans, strict=True):
@@ -127,15 +163,33 @@ class MemorySession:
             out.append(self._slots(window.emit_from, raw[here].reshape(-1)[rows], *mine))
         return out
 
+    def _maps(self, wanted: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[list[Float64], Float32]:
+        """Every map's values [n, hop] in the order of `fit`, and what the memories lay to each channel
+        [n, hop, channel]."""
+        tracks = [(self._signal, known)]
+        if self._imputed is not None:
+            tracks += [(track, known - self._context) for track in self._imputed.tracks]
+        values: list[Float64] = []
+        parts = np.zeros((len(wanted), self._hop, self._mean.shape[2]), np.float32)
+        for track, until in tracks:
+            for placement, around in zip(track.placements, track.around(wanted, until), strict=True):
+                parts += np.float32(self._head.weights[len(values)]) * placement.parts(around)
+                values.append(placement.values(around))
+        if self._imputed is not None:
+            values.append(self._imputed.point.values(wanted, known - self._context))
+        if self._forecasts is not None:
+            values.append(self._forecasts.point.values(wanted, known))
+        return values, parts
+
     def _expected(self, wanted: NDArray[np.int64], known: NDArray[np.int64], last: int) -> tuple[Float32, Float32]:
-        """Imputed mean and band's half-width in z-scores [n, hop, scored]; centre and one band where none is in."""
+        """Imputed mean and band's half-width in z-scores [n, hop, scored]; 0 and one deviation where none is in."""
         first = last + 1 - len(self._mean)
         inside = (wanted >= first) & (wanted <= known)
         shape = (len(wanted), *self._mean.shape[1:])
-        mean, half = np.zeros(shape, np.float32), np.full(shape, self._band, np.float32)
+        mean, half = np.zeros(shape, np.float32), np.ones(shape, np.float32)
         mean[inside] = self._mean[wanted[inside] - first]
-        half[inside] = self._std[wanted[inside] - first] * self._band
-        return mean, half
+        half[inside] = self._std[wanted[inside] - first]
+        return mean, half * (self._imputed.bands if self._imputed is not None else np.float32(1.0))
 
     def _slots(self, first_slot: int, raw: Float64, parts: Float32, mean: Float32, half: Float32) -> ScoredSlots:
         normaliser, scored = self.normaliser, self.normaliser.scored
@@ -143,7 +197,7 @@ class MemorySession:
         expected = np.broadcast_to(normaliser.centre, shape).astype(np.float32)
         lower = np.broadcast_to(normaliser.low, shape).astype(np.float32)
         upper = np.broadcast_to(normaliser.high, shape).astype(np.float32)
-        if self._residuals:
+        if self._imputed is not None:
             moving = scored & ~normaliser.constant  # a constant's expected value is the constant
             inner = ~normaliser.constant[scored]
             expected[:, moving] = normaliser.restore(mean[:, inner], moving)

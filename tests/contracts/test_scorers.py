@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ from stream_ad_models.ar import ArScorer
 from stream_ad_models.control import ControlScorer
 from stream_ad_models.coverage import NEUTRAL_BANDS
 from stream_ad_models.denoiser import Denoiser, DenoiserConfig
+from stream_ad_models.features import LEVELS, SHAPE
 from stream_ad_models.group import GroupImputer
 from stream_ad_models.hst import HalfSpaceScorer
 from stream_ad_models.iforest import IsolationForestScorer
@@ -95,9 +97,10 @@ def test_options_are_checked() -> None:
     for options in (
         {"delay_steps": 20},
         {"delay_steps": 128},
-        {"context_steps": 48},
-        {"lengths": (16, 48)},
-        {"hop_steps": 24, "lengths": (24,)},
+        {"context_steps": 64},
+        {"hop_steps": 24},
+        {"hop_steps": 0},
+        {"families": (dataclasses.replace(LEVELS, lengths=(16, 48)),)},
     ):
         with pytest.raises(ConfigError, match="expected"):
             ImputationScorer(UniversalImputer.load(), **options)
@@ -111,7 +114,12 @@ def test_a_foreign_profile_is_refused() -> None:
 
 def test_other_options_meet_the_port() -> None:
     scorer = ImputationScorer(
-        UniversalImputer.load(), hop_steps=32, delay_steps=0, context_steps=0, gratings=(1, 16), lengths=(32, 64)
+        UniversalImputer.load(),
+        hop_steps=32,
+        delay_steps=0,
+        context_steps=0,
+        gratings=(1, 16),
+        families=(LEVELS, SHAPE),
     )
     suite.check_shapes(scorer, suite.history())
     suite.check_lookback(scorer)

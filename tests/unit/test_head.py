@@ -54,6 +54,7 @@ def test_head_is_set_by_the_held_out_quantile() -> None:
     head = Head.fit(held_out, [0.5, 0.5])
     expected = np.array([np.quantile(values, 0.99) for values in held_out])
     np.testing.assert_allclose(head.edges, expected)
+    assert head.weights.sum() == pytest.approx(1.0)
     edge = head.raw([np.array([head.edges[0]]), np.array([head.edges[1]])])
     np.testing.assert_allclose(edge, np.log(2) / 2)
     grid = np.linspace(-50, 50, 101)
@@ -63,6 +64,13 @@ def test_head_is_set_by_the_held_out_quantile() -> None:
     assert np.isfinite(head.raw([np.array([1e4])] * 2)).all()
     again = Head.from_arrays(head.arrays())
     np.testing.assert_array_equal(again.raw([grid, grid]), raw)
+
+
+def test_maps_that_fluctuate_less_on_normal_data_weigh_more() -> None:
+    values = np.random.default_rng(0).standard_normal(1000)
+    head = Head.fit([values, 4 * values, 100 + values], [1.0, 1.0, 2.0])
+    np.testing.assert_allclose(head.weights, np.array([1.0, 0.5, 2.0]) / 3.5)
+    assert np.isfinite(Head.fit([np.zeros(10), values], [1.0, 1.0]).weights).all()
 
 
 def test_attribution_sums_to_one_over_scored_channels() -> None:

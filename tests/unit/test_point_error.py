@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from stream_ad_models.point_error import BACK_STEPS, PointError
+from stream_ad_models.point_error import BACK_STEPS, PointError, PointTrack
 
 HOP = 16
 
@@ -44,3 +44,19 @@ def test_slots_before_the_first_error_are_quiet() -> None:
     found = point.values(np.ones((1, HOP)), np.array([3, 9]), 9, np.array([9, 9]))
     np.testing.assert_allclose(found[0], np.log(0.01))
     assert (found[1] > np.log(0.05)).all()
+
+
+def test_a_track_in_pieces_says_what_all_at_once_says() -> None:
+    errors = np.random.default_rng(0).standard_normal((40, HOP, 2)).astype(np.float32)
+    point = PointError(np.ones(2), HOP, ahead=2)
+    blocks = np.arange(40)
+    whole = point.values(point.level(errors), blocks, 0, np.full(40, 39))
+    track = PointTrack(point, HOP)
+    track.clear(5)
+    said = []
+    for first in range(0, 40, 4):
+        track.push(errors[first : first + 4])
+        told = np.arange(max(first - 2, 0), first + 2)
+        said.append(track.values(5 + told, np.full(len(told), 5 + first + 3)))
+        track.trim()
+    np.testing.assert_allclose(np.concatenate(said), whole[:38], rtol=1e-12)

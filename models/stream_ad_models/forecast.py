@@ -1,0 +1,59 @@
+"""One step ahead by a line: each channel from its own last 16 readings, by least squares on the history.
+
+What a forecast leaves unexplained shows short events on few of many channels, which a distance over all channels
+drowns: without this part the SMD machines of the published benchmark fall from .53 to .47 (VUS-PR, benchmarks).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+
+__all__ = ["LAGS", "fit_forecast", "forecast", "held_out_errors"]
+
+LAGS = 16
+_MOST_ROWS = 4096  # of the history, the latest: more tell a line over 16 lags nothing new
+_RIDGE = 1e-4  # per row: a perfectly periodic channel has no single line
+
+
+def fit_forecast(z: Float64) -> Float64:
+    """z-scores [n, channel], NaN = no reading -> coefficients [1 + LAGS, channel]: the constant, then lag 1, 2 ..."""
+    recent = _carried(z[-_MOST_ROWS:])
+    out = np.zeros((1 + LAGS, recent.shape[1]))
+    if len(recent) <= LAGS + 1:
+        return out
+    for channel, values in enumerate(recent.T):
+        windows = np.lib.stride_tricks.sliding_window_view(values, LAGS + 1)
+        inputs = np.concatenate([np.ones((len(windows), 1)), windows[:, -2::-1]], axis=1)
+        gram = inputs.T @ inputs
+        gram[np.diag_indices_from(gram)] += _RIDGE * len(inputs)
+        out[:, channel] = np.linalg.solve(gram, inputs.T @ windows[:, -1])
+    return out
+
+
+def forecast(z: Float64, coefficients: Float64) -> Float64:
+    """Each row from those before it, [..., n, channel]; where a reading is missing the last one stands for it."""
+    filled = _carried(z)
+    out = np.broadcast_to(coefficients[0], z.shape).copy()
+    for lag in range(1, len(coefficients)):
+        out[..., lag:, :] += coefficients[lag] * filled[..., :-lag, :]
+        out[..., :lag, :] += coefficients[lag] * filled[..., :1, :]
+    return out
+
+
+def held_out_errors(z: Float64) -> Float64:
+    """Signed errors [n, channel] of each half of the history under the other half's line; NaN = no reading."""
+    middle = len(z) // 2
+    first, second = fit_forecast(z[:middle]), fit_forecast(z[middle:])
+    return np.concatenate([z[:middle] - forecast(z, second)[:middle], z[middle:] - forecast(z, first)[middle:]])
+
+
+def _carried(z: Float64) -> Float64:
+    """The last reading in the place of a missing one, the first one before it, the centre where there is none."""
+    steps = np.arange(z.shape[-2])[:, None]
+    present = ~np.isnan(z)
+    last = np.maximum.accumulate(np.where(present, steps, -1), axis=-2)
+    first = present.argmax(axis=-2)[..., None, :]
+    return np.nan_to_num(np.take_along_axis(z, np.where(last < 0, first, last), axis=-2))
