@@ -41,6 +41,7 @@ BATCH_ROWS = 4096
 GROUP_SERIES, GROUP_ROWS = 4, 5000
 FEWEST_BATCHES, MOST_BATCHES = 3, 40
 CHANNELS, MAIN_CHANNELS = (1, 5, 38, 200), 38
+HOPS = (4, 8)  # beside the default, whose delay they divide
 CSDI_WINDOWS = {1: 16, 5: 4, 38: 1}  # at once; a window of 38 channels takes seconds, one of 200 a minute
 
 
@@ -69,7 +70,7 @@ def configurations() -> list[Configuration]:
     out = [Configuration(name, channels) for name in ours for channels in CHANNELS]
     out += [Configuration(name, threads=2) for name in ours]
     out += [Configuration(name, workers=2) for name in ours]
-    out += [Configuration("universal", hop=hop) for hop in (8, 32)]
+    out += [Configuration("universal", hop=hop) for hop in HOPS]
     out += [Configuration("universal", series=series) for series in (16, 128)]
     out += [Configuration("universal", 1, series=128)]
     out += [Configuration(name) for name in SCORERS if name not in ours]
@@ -83,7 +84,7 @@ def make(configuration: Configuration, seed: int) -> Scorer:
     from stream_ad_models.denoiser import Denoiser, DenoiserConfig
     from stream_ad_models.group import GroupImputer
     from stream_ad_models.imputer import UniversalImputer
-    from stream_ad_models.scorers import LENGTHS, ImputationScorer
+    from stream_ad_models.scorers import ImputationScorer
 
     name, hop = configuration.scorer, configuration.hop
     if name == "csdi":
@@ -92,11 +93,7 @@ def make(configuration: Configuration, seed: int) -> Scorer:
         return ImputationScorer(GroupImputer(Denoiser(DenoiserConfig(channels=configuration.channels)), NEUTRAL_BANDS))
     if hop is None:
         return SCORERS[name](Settings())
-    lengths = tuple(length for length in LENGTHS if length >= hop)
-    delay = max(hop, 32)
-    return ImputationScorer(
-        UniversalImputer.load(), hop_steps=hop, delay_steps=delay, context_steps=max(hop, 16), lengths=lengths
-    )
+    return ImputationScorer(UniversalImputer.load(), hop_steps=hop)
 
 
 def series(rng: np.random.Generator, rows: int, channels: int) -> Float32:
@@ -142,9 +139,9 @@ def measure(configuration: Configuration, seed: int, seconds: float) -> Result:
     if isinstance(scorer, CsdiScorer):
         arrays = {"centre": history.mean(axis=0), "scale": history.std(axis=0)}
         return _measure_csdi(configuration, scorer, scorer.open(arrays), rows, seconds)
-    started = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     fitted = scorer.fit(history)
-    fit_s = time.perf_counter() - started
+    fit_s, fit_cpu_s = time.perf_counter() - wall, time.process_time() - cpu
     sessions = [scorer.open(fitted.arrays) for _ in range(configuration.series)]
     stream = batches(scorer, sessions, rows)
     _wait()
@@ -164,7 +161,8 @@ def measure(configuration: Configuration, seed: int, seconds: float) -> Result:
         "batches": len(rates),
         "windows_per_batch": len(batch),
         "hop": scorer.hop_steps,
-        "fit_s": fit_s,
+        "fit_s": round(fit_s, 3),
+        "fit_cpu_s": round(fit_cpu_s, 3),
         "peak_mb": _peak_mb(),
     }
 
@@ -283,29 +281,39 @@ def main() -> None:
     about = environment([arguments.seed]) | {"gpu": device(), "load_average": os.getloadavg()[0]}
     print(json.dumps(about), flush=True)
     results: dict[str, Result] = {}
+    training: dict[str, Result] = {}
     for configuration in configurations():
         if arguments.only in configuration.key:
             found = results[configuration.key] = run_one(configuration, arguments.seed, arguments.seconds)
-            told = [f"{found['points_per_s']:12,.1f} points/s", f"{found['points_per_cpu_s']:12,.1f} a CPU second"]
-            told += [f"fit {found['fit_s']:.2f} s"] if "fit_s" in found else []
-            told += [f"{found['peak_mb']:.0f} MB"] if found["peak_mb"] else []
-            print(f"{configuration.key:44s} {', '.join(told)}", flush=True)
-    training = {}
+            print(f"{configuration.key:46s} {_told(found)}", flush=True)
+            write(arguments.out, about, results, training)
     if arguments.only in "group training":
-        training = {f"{threads} threads": run_training(threads, arguments.seed) for threads in (1, 2)}
-        print(f"group training: {json.dumps(training)}", flush=True)
-    against = ratios(results)
-    for key, ratio in against.items():
-        print(f"{key:44s} {ratio:12,.1f} times CSDI", flush=True)
+        for threads in (1, 2):
+            training[f"{threads} threads"] = run_training(threads, arguments.seed)
+            print(f"group training, {threads} threads: {json.dumps(training[f'{threads} threads'])}", flush=True)
+    write(arguments.out, about, results, training)
+    for key, ratio in ratios(results).items():
+        print(f"{key:46s} {ratio:12,.1f} times CSDI", flush=True)
+
+
+def write(path: Path, about: Result, results: dict[str, Result], training: dict[str, Result]) -> None:
     document = {
         "environment": about,
         "points_per_s": {key: result["points_per_s"] for key, result in results.items()},
-        "ratio_to_csdi": against,
+        "points_per_cpu_s": {key: result["points_per_cpu_s"] for key, result in results.items()},
+        "ratio_to_csdi": ratios(results),
+        "fit_s": {key: result["fit_s"] for key, result in results.items() if "fit_s" in result},
         "group_training": training,
         "configurations": results,
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _told(found: Result) -> str:
+    told = [f"{found['points_per_s']:12,.1f} points/s", f"{found['points_per_cpu_s']:12,.1f} a CPU second"]
+    told += [f"fit {found['fit_s']:.2f} s ({found['fit_cpu_s']:.2f} of CPU)"] if "fit_s" in found else []
+    return ", ".join([*told, *([f"{found['peak_mb']:.0f} MB"] if found["peak_mb"] else [])])
 
 
 if __name__ == "__main__":
