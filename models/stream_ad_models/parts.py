@@ -96,6 +96,7 @@ class ImputedMaps:
         """ahead: blocks that the delay lets in; context_blocks: how many of these the imputer sees."""
         self._window, self._band = imputer.window_steps, imputer.band_factor(_COVERAGE)
         self._gratings, self._hop, self._context = tuple(gratings), hop, context_blocks
+        self._family = LEVELS.with_hop(hop)
         self._ahead = ahead - context_blocks
         self._capacity, self._grows = capacity, grows
         self.blocks = BlockImputer(imputer, hop, context_blocks * hop)
@@ -116,7 +117,7 @@ class ImputedMaps:
             scale = _spread(errors, _ERROR_FLOOR)
             scaled = errors / scale
             clipped = np.clip(scaled, -ERROR_CLIP, ERROR_CLIP)
-            memory, reading = WindowMemory.fit(LEVELS, clipped, self._hop, self._capacity)
+            memory, reading = WindowMemory.fit(self._family, clipped, self._hop, self._capacity)
             arrays = {f"residual.{grating}.spread": scale, **memory.arrays(f"residual.{grating}")}
             values = _held_out(memory, reading, self._ahead)
             learned = learned.then(Learned(arrays, [values], [_WEIGHTS["residual"] / len(self._gratings)]))
