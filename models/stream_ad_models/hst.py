@@ -31,6 +31,10 @@ class HalfSpaceScorer(TreeScorer):
     name = "hst"
     version = "1"
 
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self._seed = seed
+
     def grow(self, rows: Float64) -> Trees:
         picked = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).astype(np.int64))
         low, high = rows.min(axis=0), rows.max(axis=0)
@@ -38,7 +42,7 @@ class HalfSpaceScorer(TreeScorer):
         ranges = zip((low - margin).tolist(), (high + margin).tolist(), strict=True)
         limits: dict[Hashable, tuple[float, float]] = dict(enumerate(ranges))
         # Any: river types its methods in part only.
-        model: Any = HalfSpaceTrees(_TREES, height=_HEIGHT, window_size=len(picked), limits=limits, seed=0)
+        model: Any = HalfSpaceTrees(_TREES, height=_HEIGHT, window_size=len(picked), limits=limits, seed=self._seed)
         for row in rows[picked].tolist():
             model.learn_one(dict(enumerate(row)))
         return Trees.joined([_tree(root, len(picked)) for root in model.trees])

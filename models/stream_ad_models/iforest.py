@@ -25,9 +25,13 @@ class IsolationForestScorer(TreeScorer):
     name = "iforest"
     version = "1"
 
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self._seed = seed
+
     def grow(self, rows: Float64) -> Trees:
         sample = min(_SAMPLE, len(rows))
-        forest = IsolationForest(n_estimators=_TREES, max_samples=sample, random_state=0).fit(rows)
+        forest = IsolationForest(n_estimators=_TREES, max_samples=sample, random_state=self._seed).fit(rows)
         return Trees.joined([_tree(each.tree_, sample) for each in forest.estimators_])
 
     def scores(self, values: Float64) -> Float64:

@@ -27,8 +27,12 @@ class KMeansScorer(SubsequenceScorer):
     name = "kmeans"
     version = "1"
 
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self._seed = seed
+
     def teach(self, subsequences: Float64) -> dict[str, NDArray[np.generic]]:
-        model = MiniBatchKMeans(min(_CENTRES, len(subsequences)), random_state=0, n_init=3, batch_size=1024)
+        model = MiniBatchKMeans(min(_CENTRES, len(subsequences)), random_state=self._seed, n_init=3, batch_size=1024)
         with catch_warnings():
             simplefilter("ignore", ConvergenceWarning)  # fewer distinct sub-sequences than centres: some coincide
             centres = model.fit(subsequences).cluster_centers_
