@@ -53,12 +53,23 @@ def _named(name: str, seed: int | None = None) -> Scorer:
     return kind(seed=seed)
 
 
-def _universal(delay_steps: int) -> Scorer:
+def _delayed(delay_steps: int) -> Scorer:
     """The default with another delay; the imputer sees as much of it as it does by default, if it can."""
     from stream_ad_models.imputer import UniversalImputer
     from stream_ad_models.scorers import ImputationScorer
 
     return ImputationScorer(UniversalImputer.load(), delay_steps=delay_steps, context_steps=min(delay_steps, 16))
+
+
+def _without(part: str) -> Scorer:
+    """The default less one of its parts."""
+    from stream_ad_models.features import FAMILIES
+    from stream_ad_models.imputer import UniversalImputer
+    from stream_ad_models.scorers import ImputationScorer
+
+    imputer = None if part == "imputer" else UniversalImputer.load()
+    families = [family for name, family in FAMILIES.items() if name != part]
+    return ImputationScorer(imputer, families=families, forecasts=part != "forecast", grows=part != "growth")
 
 
 # None: random numbers. Those of SCORERS take a seed where the scorer does.
@@ -68,8 +79,10 @@ ROWS: dict[str, Callable[..., Scorer] | None] = {
 }
 ROWS["random"] = None
 DEFAULT_ROWS = tuple(ROWS)
-for _steps in (0, 16, 48, 64):
-    ROWS[f"universal-delay-{_steps}"] = partial(_universal, _steps)
+for _steps in (0, 16, 32, 64):
+    ROWS[f"delay-{_steps}"] = partial(_delayed, _steps)
+for _part in ("imputer", "forecast", "levels", "spectrum", "shape", "growth"):
+    ROWS[f"without-{_part}"] = partial(_without, _part)
 
 
 def build(row: str, seed: int = 0) -> Scorer:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-FLOOR, CLIP, SMALLEST_EDGE, RATIO_FLOOR = 0.1, 100.0, 0.2, 0.1
+FLOOR, CLIP, SMALLEST_EDGE, RATIO_FLOOR, CONTAMINATED = 0.1, 100.0, 0.2, 0.1, 0.03
 
 
 def features(rows: NDArray[np.float32], end: int, length: int) -> Float64:
@@ -71,8 +71,10 @@ class NaiveMemory:
         self.table = self._standardise(table)
         full = [b for b in range(first, self.blocks) if not np.isnan(table[b]).all()]
         self.stored = {b: np.nan_to_num(self.table[b]) for b in full}
-        held = {b: self._distance(self.table[b], self._fold(b)) for b in full}
-        self.edge = max(*held.values(), SMALLEST_EDGE)
+        self.held = {b: self._distance(self.table[b], self._fold(b)) for b in range(self.blocks)}
+        trusted = sorted(full, key=lambda b: self.held[b])[: len(full) - int(CONTAMINATED * len(full))]
+        self.edge = max(self.held[trusted[-1]], SMALLEST_EDGE)
+        self.stored = {b: self.stored[b] for b in trusted}
 
     def _standardise(self, table: Float64) -> Float64:
         return np.asarray(np.clip((table - self.centre) / self.scale, -CLIP, CLIP))
@@ -100,7 +102,7 @@ class NaiveMemory:
 
     def held_out(self) -> Float64:
         """Log ratio of every block of the history."""
-        return np.array([self._log(self._distance(self.table[b], self._fold(b))) for b in range(self.blocks)])
+        return np.array([self._log(self.held[b]) for b in range(self.blocks)])
 
     def read(self, rows: NDArray[np.float32]) -> Float64:
         """Log ratio of every block of other rows."""

@@ -5,7 +5,7 @@ half a length after s, or at the last one in. (Windows read at their ends instea
 Lengths are averaged as logs, so that one length alone cannot make an alarm; each map (a memory, or an error point by
 point) is set against its own held-out 99% quantile, and the maps are averaged; raw is that log-excess with a soft knee
 at 0. The harder max(u, 0) of each map before the sum loses accuracy (.780 against .804, and .745 against .762), as do
-soft maxima. A map's weight is divided by the root of how far its held-out 99% quantile lies over its median: what
+soft maxima. A map's weight is divided by the root of how far its held-out 90% quantile lies over its median: what
 fluctuates little on normal data says more. No labels are in it.
 """
 
@@ -25,6 +25,7 @@ Float64 = NDArray[np.float64]
 __all__ = ["Head", "Placement", "attribution", "slot_weights"]
 
 _QUANTILE = 0.99
+_SPREAD_QUANTILE = 0.9  # a tenth of the history may be anomalous and say nothing of how much a map fluctuates
 _SMALLEST_SPREAD = 0.05  # of a map's held-out values, in logs
 _KNEE = 2.0  # log-excess u -> log(1 + exp(2 u)) / 2: normal slots come out near .15, the edge at .35, far ones at u
 
@@ -92,7 +93,7 @@ class Head:
         """held_out: per map, slot values of the history, each read without its own fold; weights: before they are set
         against how much each map fluctuates on them."""
         edges = np.array([np.quantile(values, _QUANTILE) for values in held_out])
-        spreads = edges - np.array([np.median(values) for values in held_out])
+        spreads = np.array([np.quantile(values, _SPREAD_QUANTILE) - np.median(values) for values in held_out])
         wanted = np.array(weights, np.float64) / np.sqrt(np.maximum(spreads, _SMALLEST_SPREAD))
         return cls(edges, wanted / wanted.sum())
 

@@ -3,7 +3,8 @@
 Per length: the features of every channel, z-scored on the history; the mean distance to the 3 nearest stored windows;
 divided by the largest such distance among the history's own windows, each against the OTHER of 4 contiguous folds,
 windows that share rows left out. The ratio is near 1 at the edge of normal, and its square splits by channel.
-(Without the folds, windows next to a stored one hide how far normal reaches: VUS-PR .34, not .66.)
+(Without the folds, windows next to a stored one hide how far normal reaches: VUS-PR .34, not .66.) A history may hold
+anomalies: its farthest windows are neither stored nor set the edge.
 
 The memory grows on line: a stream's own windows count as stored ones too while they are neither too new nor too old,
 if the history alone found nothing in them. It forgets by the same rule, so it follows from a bounded look-back.
@@ -38,6 +39,7 @@ _RATIO_FLOOR = (
     0.1  # how much nearer than the edge a window is says little (at .001: .757 | .624 instead of .760 | .634)
 )
 _HISTORY_LENGTHS = 4  # a length needs this many times its steps of history
+_CONTAMINATED = 0.03  # share of the history's windows, the farthest, that are not taken for normal
 _ADMITTED = 0.5  # log ratio to the history alone up to which a stream's window becomes a stored one
 
 
@@ -232,8 +234,10 @@ def _fit_length(
     stored_mask = torch.from_numpy(np.repeat(seen[kept], values.shape[2], axis=1).astype(np.float32))
     windows = query[0, kept] * stored_mask
     found = _held_out(query, mask, kept, windows, blocks=first + 1, size=values.shape[2])
-    within = np.where(present.any(axis=1), found.distance[0], 0.0)[candidates]
-    edge = np.array([max(float(within.max()), _SMALLEST_EDGE)], np.float32)
+    order = candidates[np.argsort(found.distance[0, candidates], kind="stable")]
+    trusted = order[: len(order) - int(_CONTAMINATED * len(order))]
+    edge = np.array([max(float(found.distance[0, trusted[-1]]), _SMALLEST_EDGE)], np.float32)
+    windows = windows[torch.from_numpy(np.isin(kept, trusted))]
     reading = _reading(found, present[None], edge)
     return {"centre": centre, "scale": scale, "windows": windows.numpy(), "edge": edge[0]}, reading
 

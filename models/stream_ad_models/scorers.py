@@ -31,9 +31,9 @@ __all__ = ["ImputationScorer", "MemoryScorer"]
 
 WINDOW_STEPS = 128
 HOP_STEPS = 16
-DELAY_STEPS = 48
+DELAY_STEPS = 32
 CAPACITY = 256
-_FORMAT = 3
+_FORMAT = 4
 _UNSEEN = 2.0  # normal rows over a threshold of 1 a week, 128 rows of history: 17% without it, 4% with; 512: 1.6%, .4%
 
 

@@ -97,7 +97,7 @@ def test_options_are_checked() -> None:
     for options in (
         {"delay_steps": 20},
         {"delay_steps": 128},
-        {"context_steps": 64},
+        {"context_steps": 48},
         {"hop_steps": 24},
         {"hop_steps": 0},
         {"families": (dataclasses.replace(LEVELS, lengths=(16, 48)),)},
