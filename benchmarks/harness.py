@@ -54,21 +54,21 @@ def _named(name: str, seed: int | None = None) -> Scorer:
 
 
 def _delayed(delay_steps: int) -> Scorer:
-    """The default with another delay; the imputer sees as much of it as it does by default, if it can."""
+    """The default with another delay."""
     from stream_ad_models.imputer import UniversalImputer
     from stream_ad_models.scorers import ImputationScorer
 
-    return ImputationScorer(UniversalImputer.load(), delay_steps=delay_steps, context_steps=min(delay_steps, 16))
+    return ImputationScorer(UniversalImputer.load(), delay_steps=delay_steps)
 
 
 def _without(part: str) -> Scorer:
     """The default less one of its parts."""
-    from stream_ad_models.features import FAMILIES
+    from stream_ad_models.features import FEATURE_SETS
     from stream_ad_models.imputer import UniversalImputer
     from stream_ad_models.scorers import ImputationScorer
 
     imputer = None if part == "imputer" else UniversalImputer.load()
-    families = [family for name, family in FAMILIES.items() if name != part]
+    families = [family for name, family in FEATURE_SETS.items() if name != part]
     return ImputationScorer(imputer, families=families, forecasts=part != "forecast", grows=part != "growth")
 
 

@@ -47,33 +47,22 @@ DEFAULT_ROWS = (OWN, "memory", "control")
 
 
 def _universal(hop: int, delay: int) -> Scorer:
-    """The imputer sees as much of the delay as it does by default, if it can."""
     from stream_ad_models.imputer import UniversalImputer
     from stream_ad_models.scorers import ImputationScorer
 
-    context = min(delay, 16) // hop * hop
-    return ImputationScorer(
-        UniversalImputer.load(), hop_steps=hop, delay_steps=delay, context_steps=context, lengths=_lengths(hop)
-    )
+    return ImputationScorer(UniversalImputer.load(), hop_steps=hop, delay_steps=delay)
 
 
 def _memory(hop: int, delay: int) -> Scorer:
     from stream_ad_models.scorers import MemoryScorer
 
-    return MemoryScorer(hop_steps=hop, delay_steps=delay, lengths=_lengths(hop))
+    return MemoryScorer(hop_steps=hop, delay_steps=delay)
 
 
 def _control(hop: int, delay: int) -> Scorer:
     from stream_ad_models.control import ControlScorer
 
     return ControlScorer(hop_steps=hop, delay_steps=delay)
-
-
-def _lengths(hop: int) -> tuple[int, ...]:
-    """The default's, less those shorter than a hop."""
-    from stream_ad_models.scorers import LENGTHS
-
-    return tuple(length for length in LENGTHS if length >= hop)
 
 
 MAKERS: dict[str, Callable[[int, int], Scorer]] = {OWN: _universal, "memory": _memory, "control": _control}

@@ -146,6 +146,9 @@ class DetectorSettings(_Section):
         "universal",
         description="universal or group (an imputer); baselines: memory, control, ar, pca, kmeans, iforest or hst",
     )
+    delay_steps: int = Field(
+        32, ge=0, description="later slots a slot waits for, a multiple of 16: fewer tell sooner and are less sure"
+    )
     group: str = Field("default", pattern=r"^[A-Za-z0-9._-]+$", description="group model of the scorer `group`")
     false_alarms: Rate = Field("1 per week", description="false alarms to put up with, per series")
     allowed_lateness_steps: int = Field(1, ge=0, description="slots a series moves on before a slot closes")

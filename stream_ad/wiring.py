@@ -50,7 +50,7 @@ def _universal(settings: Settings) -> Scorer:
     from stream_ad_models.imputer import UniversalImputer
     from stream_ad_models.scorers import ImputationScorer
 
-    return ImputationScorer(UniversalImputer.load())
+    return ImputationScorer(UniversalImputer.load(), delay_steps=settings.detector.delay_steps)
 
 
 def _group(settings: Settings) -> Scorer:
@@ -60,49 +60,49 @@ def _group(settings: Settings) -> Scorer:
     path = group_path(settings)
     if not path.exists():
         raise ConfigError(f"group model {path} does not exist", mend="train it: stream-ad train FILE... --group NAME")
-    return ImputationScorer(GroupImputer.load(path))
+    return ImputationScorer(GroupImputer.load(path), delay_steps=settings.detector.delay_steps)
 
 
 def _ar(settings: Settings) -> Scorer:
     from stream_ad_models.ar import ArScorer
 
-    return ArScorer()
+    return ArScorer(delay_steps=settings.detector.delay_steps)
 
 
 def _memory(settings: Settings) -> Scorer:
     from stream_ad_models.scorers import MemoryScorer
 
-    return MemoryScorer()
+    return MemoryScorer(delay_steps=settings.detector.delay_steps)
 
 
 def _control(settings: Settings) -> Scorer:
     from stream_ad_models.control import ControlScorer
 
-    return ControlScorer()
+    return ControlScorer(delay_steps=settings.detector.delay_steps)
 
 
 def _pca(settings: Settings) -> Scorer:
     from stream_ad_models.pca import PcaScorer
 
-    return PcaScorer()
+    return PcaScorer(delay_steps=settings.detector.delay_steps)
 
 
 def _kmeans(settings: Settings) -> Scorer:
     from stream_ad_models.kmeans import KMeansScorer
 
-    return KMeansScorer()
+    return KMeansScorer(delay_steps=settings.detector.delay_steps)
 
 
 def _iforest(settings: Settings) -> Scorer:
     from stream_ad_models.iforest import IsolationForestScorer
 
-    return IsolationForestScorer()
+    return IsolationForestScorer(delay_steps=settings.detector.delay_steps)
 
 
 def _hst(settings: Settings) -> Scorer:
     from stream_ad_models.hst import HalfSpaceScorer
 
-    return HalfSpaceScorer()
+    return HalfSpaceScorer(delay_steps=settings.detector.delay_steps)
 
 
 def group_path(settings: Settings) -> Path:

@@ -40,7 +40,7 @@ class ArSession(PointwiseSession):
 
 class ArScorer(PointwiseScorer):
     name = "ar"
-    version = "1"
+    revision = "1"
 
     def learn(self, z: Float64) -> Learned:
         """Held-out errors: each half of the history predicted by what the other half taught."""

@@ -42,7 +42,7 @@ class ControlSession(PointwiseSession):
 
 class ControlScorer(PointwiseScorer):
     name = "control"
-    version = "1"
+    revision = "1"
 
     def learn(self, z: Float64) -> Learned:
         channels = z.shape[1]

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from stream_ad.ports import ScoredSlots, Session, Window
 from stream_ad_models.conditioning import Condition, condition
+from stream_ad_models.defaults import WINDOW_STEPS
 from stream_ad_models.density import log_density, random_signs
 from stream_ad_models.guided import feature_distance, features, guided_reconstruction
 from stream_ad_models.imputer import UniversalImputer
 from stream_ad_models.masks import complementary_gratings
 from stream_ad_models.noise_levels import denoising_losses, log_levels, loss_sum
-from stream_ad_models.pointwise import WINDOW_STEPS, Arrays, Learned, PointErrors, PointwiseScorer, PointwiseSession
+from stream_ad_models.pointwise import Arrays, Learned, PointErrors, PointwiseScorer, PointwiseSession
 from stream_ad_models.sampler import denoiser_of, sample_targets, sigma_schedule
 from stream_ad_models.score_norm import score_squares
 
@@ -99,7 +100,7 @@ class FamilyScorer(PointwiseScorer):
     def __init__(self, family: Family, imputer: UniversalImputer) -> None:
         super().__init__(hop_steps=_HOP, delay_steps=_DELAY)
         self._family, self._imputer = family, imputer
-        self.name, self.version = family.name, f"1-{imputer.version}"
+        self.name, self.revision = family.name, f"1-{imputer.version}"
 
     @property
     def lookback_steps(self) -> int:

@@ -18,7 +18,7 @@ from stream_ad_models.window_stats import Blocks, window_stats
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["FAMILIES", "LEVELS", "SHAPE", "SPECTRUM", "Family", "Features", "stack_features"]
+__all__ = ["FEATURE_SETS", "LEVELS", "SHAPE", "SPECTRUM", "FeatureSet", "Features", "stack_features"]
 
 _BANDS = 6
 _CELLS = 8
@@ -39,7 +39,7 @@ class Features:
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class FeatureSet:
     """size: features a channel; lengths: in steps, powers of two times the hop."""
 
     name: str
@@ -47,7 +47,7 @@ class Family:
     lengths: tuple[int, ...]
     _of: Callable[[Float32, Sequence[int], int, int], Features]
 
-    def with_hop(self, hop: int) -> Family:
+    def with_hop(self, hop: int) -> FeatureSet:
         """Without the lengths below the hop."""
         return replace(self, lengths=tuple(length for length in self.lengths if length >= hop))
 
@@ -117,7 +117,7 @@ def _cell_means(windows: Float32) -> Float32:
     return np.asarray(cells / (cells.std(axis=2, keepdims=True) + _SHAPE_FLOOR), np.float32)
 
 
-LEVELS = Family("levels", 5, (16, 32, 64, 128, 256), _levels)
-SPECTRUM = Family("spectrum", _BANDS, (64, 128), _spectrum)
-SHAPE = Family("shape", _CELLS, (64, 128, 256), _shape)
-FAMILIES = {family.name: family for family in (LEVELS, SPECTRUM, SHAPE)}
+LEVELS = FeatureSet("levels", 5, (16, 32, 64, 128, 256), _levels)
+SPECTRUM = FeatureSet("spectrum", _BANDS, (64, 128), _spectrum)
+SHAPE = FeatureSet("shape", _CELLS, (64, 128, 256), _shape)
+FEATURE_SETS = {family.name: family for family in (LEVELS, SPECTRUM, SHAPE)}

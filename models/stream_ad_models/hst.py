@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river.anomaly import HalfSpaceTrees
 
+from stream_ad_models.defaults import DELAY_STEPS
 from stream_ad_models.trees import Trees, TreeScorer
 
 Float64 = NDArray[np.float64]
@@ -29,10 +30,10 @@ _END_SHARE = 0.1  # the way ends at a node with less than this share of the rows
 
 class HalfSpaceScorer(TreeScorer):
     name = "hst"
-    version = "1"
+    revision = "1"
 
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
+    def __init__(self, seed: int = 0, *, delay_steps: int = DELAY_STEPS) -> None:
+        super().__init__(delay_steps=delay_steps)
         self._seed = seed
 
     def grow(self, rows: Float64) -> Trees:

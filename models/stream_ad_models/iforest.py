@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import IsolationForest
 
+from stream_ad_models.defaults import DELAY_STEPS
 from stream_ad_models.trees import Trees, TreeScorer
 
 Float64 = NDArray[np.float64]
@@ -23,10 +24,10 @@ _SAMPLE = 256
 
 class IsolationForestScorer(TreeScorer):
     name = "iforest"
-    version = "1"
+    revision = "1"
 
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
+    def __init__(self, seed: int = 0, *, delay_steps: int = DELAY_STEPS) -> None:
+        super().__init__(delay_steps=delay_steps)
         self._seed = seed
 
     def grow(self, rows: Float64) -> Trees:

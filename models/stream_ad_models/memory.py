@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stream_ad.errors import ModelError
-from stream_ad_models.features import FAMILIES, Family, Features
+from stream_ad_models.features import FEATURE_SETS, Features, FeatureSet
 from stream_ad_models.neighbours import CHUNK, Found, Stored, measure
 from stream_ad_models.window_stats import check_lengths
 
@@ -101,7 +101,7 @@ class WindowMemory:
     """Stored windows of one family of features, all lengths, over rows of the same channels; windows end with each
     block of `hop` rows."""
 
-    def __init__(self, family: Family, lengths: Sequence[int], hop: int, table: Mapping[str, Float32]) -> None:
+    def __init__(self, family: FeatureSet, lengths: Sequence[int], hop: int, table: Mapping[str, Float32]) -> None:
         """table: centre, scale float32 [length, channel * size]; windows float32 [length, stored, channel * size],
         standardised by them, NaN where a length has fewer; edge float32 [length], the largest held-out distance."""
         if not lengths:
@@ -124,7 +124,7 @@ class WindowMemory:
         return Recent.empty(len(self.lengths), self.centre.shape[1], gap, span)
 
     @classmethod
-    def fit(cls, family: Family, rows: Float32, hop: int, capacity: int) -> tuple[WindowMemory, Reading]:
+    def fit(cls, family: FeatureSet, rows: Float32, hop: int, capacity: int) -> tuple[WindowMemory, Reading]:
         """rows: float32 [n, channel], n >= 4 * hop. Stores up to `capacity` windows of each length for which the
         history is long enough; also returns the held-out reading of every block of the history."""
         shortest = family.lengths[0]
@@ -193,7 +193,7 @@ class WindowMemory:
         table = {
             name: np.asarray(arrays[f"{prefix}.{name}"], np.float32) for name in ("centre", "scale", "windows", "edge")
         }
-        return cls(FAMILIES[family], np.asarray(arrays[f"{prefix}.lengths"]).tolist(), hop, table)
+        return cls(FEATURE_SETS[family], np.asarray(arrays[f"{prefix}.lengths"]).tolist(), hop, table)
 
 
 def _standardised(features: Features, centre: Float32, scale: Float32) -> tuple[Tensor, Tensor]:

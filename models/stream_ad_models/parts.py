@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad_models.block_imputer import BlockImputer, WindowImputer
-from stream_ad_models.features import LEVELS, Family
+from stream_ad_models.features import LEVELS, FeatureSet
 from stream_ad_models.forecast import fit_forecast, forecast, held_out_errors
 from stream_ad_models.head import Placement
 from stream_ad_models.memory import Reading, WindowMemory
@@ -57,7 +57,7 @@ class Learned:
 
 
 class SignalMaps:
-    def __init__(self, families: Sequence[Family], hop: int, ahead: int, *, capacity: int, grows: bool) -> None:
+    def __init__(self, families: Sequence[FeatureSet], hop: int, ahead: int, *, capacity: int, grows: bool) -> None:
         """ahead: blocks that the delay lets in after a slot's own."""
         self._families, self._hop, self._ahead = tuple(families), hop, ahead
         self._capacity, self._grows = capacity, grows

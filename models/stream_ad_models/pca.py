@@ -23,7 +23,7 @@ _FILL_PASSES = 4  # missing readings are filled by what was rebuilt, and rebuilt
 
 class PcaScorer(SubsequenceScorer):
     name = "pca"
-    version = "1"
+    revision = "1"
 
     def teach(self, subsequences: Float64) -> dict[str, NDArray[np.generic]]:
         mean = subsequences.mean(axis=0)

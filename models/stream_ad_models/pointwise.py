@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stream_ad.errors import ConfigError, DataError
 from stream_ad.ports import Fitted, ScoredSlots, Session, Window
+from stream_ad_models.defaults import DELAY_STEPS, HOP_STEPS, WINDOW_STEPS
 from stream_ad_models.head import Head, attribution
 from stream_ad_models.normaliser import Normaliser
 
@@ -24,7 +25,6 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 __all__ = ["Learned", "PointErrors", "PointwiseScorer", "PointwiseSession"]
 
-WINDOW_STEPS = 128
 _BACK_STEPS = 64  # the kernel's reach into the past
 _SMALLEST = 0.01
 _LOG_FLOOR = 1e-3
@@ -69,13 +69,18 @@ class PointwiseScorer(ABC):
     """The Scorer port over point by point errors; subclasses say what the errors are."""
 
     name: str
-    version: str
+    revision: str  # of what the subclass computes
 
-    def __init__(self, *, hop_steps: int = 16, delay_steps: int = 32) -> None:
+    def __init__(self, *, hop_steps: int = HOP_STEPS, delay_steps: int = DELAY_STEPS) -> None:
         most = WINDOW_STEPS - _BACK_STEPS - hop_steps
         if delay_steps % hop_steps or not 0 <= delay_steps <= most:
             raise ConfigError(f"delay_steps: expected a multiple of {hop_steps} from 0 to {most}, found {delay_steps}")
         self._hop, self._delay = hop_steps, delay_steps
+
+    @property
+    def version(self) -> str:
+        usual = (self._hop, self._delay) == (HOP_STEPS, DELAY_STEPS)
+        return self.revision if usual else f"{self.revision}-h{self._hop}-d{self._delay}"
 
     @property
     def window_steps(self) -> int:

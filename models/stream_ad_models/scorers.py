@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from stream_ad.errors import ConfigError, DataError, ModelError
 from stream_ad.ports import Fitted, ScoredSlots, Session, Window
 from stream_ad_models.block_imputer import WindowImputer
-from stream_ad_models.features import LEVELS, SHAPE, SPECTRUM, Family
+from stream_ad_models.defaults import DELAY_STEPS, HOP_STEPS, WINDOW_STEPS
+from stream_ad_models.features import LEVELS, SHAPE, SPECTRUM, FeatureSet
 from stream_ad_models.head import Head
 from stream_ad_models.imputer import UniversalImputer
 from stream_ad_models.normaliser import Normaliser
@@ -29,9 +30,7 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 __all__ = ["ImputationScorer", "MemoryScorer"]
 
-WINDOW_STEPS = 128
-HOP_STEPS = 16
-DELAY_STEPS = 32
+CONTEXT_STEPS = 16
 CAPACITY = 256
 _FORMAT = 4
 _UNSEEN = 2.0  # normal rows over a threshold of 1 a week, 128 rows of history: 17% without it, 4% with; 512: 1.6%, .4%
@@ -41,9 +40,10 @@ class ImputationScorer:
     """Scorer over the imputer's errors, the signal and a forecast. Thread-safe but for its sessions.
 
     delay_steps: later slots a slot waits for (a multiple of the hop; a slot waits up to hop_steps - 1 more);
-    context_steps: how many of these the imputer sees; gratings: widths of the gratings, the last one gives the
-    expected values; capacity: windows stored of each length; families: of the signal's features; forecasts: whether
-    the forecast's errors count; grows: whether a stream's own windows come to count as normal (tracks.py).
+    context_steps: how many of these the imputer sees (16 where that is possible); gratings: widths of the gratings,
+    the last one gives the expected values; capacity: windows stored of each length; families: sets of the signal's
+    features; forecasts: whether the forecast's errors count; grows: whether a stream's own windows come to count as
+    normal (tracks.py).
     imputer None: the rest of the score alone.
     """
 
@@ -53,26 +53,28 @@ class ImputationScorer:
         *,
         hop_steps: int = HOP_STEPS,
         delay_steps: int = DELAY_STEPS,
-        context_steps: int = 16,
+        context_steps: int | None = None,
         gratings: Sequence[int] = (16,),
-        families: Sequence[Family] = (LEVELS, SPECTRUM, SHAPE),
+        families: Sequence[FeatureSet] = (LEVELS, SPECTRUM, SHAPE),
         capacity: int = CAPACITY,
         forecasts: bool = True,
         grows: bool = True,
     ) -> None:
         self._imputer = imputer
         self._window = imputer.window_steps if imputer is not None else WINDOW_STEPS
-        context_steps = context_steps if imputer is not None else 0
         if hop_steps < 1 or self._window % hop_steps:
             raise ConfigError(f"hop_steps: expected a divisor of the window's {self._window}, found {hop_steps}")
         self._families, self._grows = tuple(family.with_hop(hop_steps) for family in families), grows
         for family in self._families:
             check_lengths(family.lengths, hop_steps)
+        if context_steps is None:
+            context_steps = min(CONTEXT_STEPS, delay_steps) // hop_steps * hop_steps
         bound = self._window - hop_steps
         for word, steps, most in (("delay_steps", delay_steps, bound), ("context_steps", context_steps, delay_steps)):
             if steps % hop_steps or not 0 <= steps <= most:
                 raise ConfigError(f"{word}: expected a multiple of {hop_steps} from 0 to {most}, found {steps}")
-        self._hop, self._delay, self._context = hop_steps, delay_steps, context_steps
+        self._hop, self._delay = hop_steps, delay_steps
+        self._context = context_steps if imputer is not None else 0
         ahead = delay_steps // hop_steps
         self._signal = SignalMaps(self._families, hop_steps, ahead, capacity=capacity, grows=grows)
         self._forecast = ForecastMaps(hop_steps, ahead) if forecasts else None
@@ -84,7 +86,7 @@ class ImputationScorer:
                 gratings,
                 hop_steps,
                 ahead,
-                context_blocks=context_steps // hop_steps,
+                context_blocks=self._context // hop_steps,
                 capacity=capacity,
                 grows=grows,
             )

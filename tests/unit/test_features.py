@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from stream_ad_models.features import LEVELS, SHAPE, SPECTRUM, Family, Features
+from stream_ad_models.features import LEVELS, SHAPE, SPECTRUM, Features, FeatureSet
 
 from tests.naive_memory import features, shape, spectrum
 
@@ -22,14 +22,14 @@ def rows(n: int, channels: int = 2, seed: int = 0, missing: float = 0.0) -> NDAr
     return out
 
 
-def of(family: Family, values: NDArray[np.float32], new: int) -> Features:
+def of(family: FeatureSet, values: NDArray[np.float32], new: int) -> Features:
     return family.of(values, family.lengths, HOP, new)
 
 
 @pytest.mark.parametrize("family", [LEVELS, SPECTRUM, SHAPE], ids=lambda family: family.name)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), missing=st.floats(0, 0.9), blocks=st.integers(1, 20))
-def test_equal_the_naive_ones(family: Family, seed: int, missing: float, blocks: int) -> None:
+def test_equal_the_naive_ones(family: FeatureSet, seed: int, missing: float, blocks: int) -> None:
     values = rows(blocks * HOP, 3, seed, missing)
     found = of(family, values, blocks)
     assert found.values.shape == (len(family.lengths), blocks, 3, family.size)
@@ -40,7 +40,7 @@ def test_equal_the_naive_ones(family: Family, seed: int, missing: float, blocks:
 
 
 @pytest.mark.parametrize("family", [LEVELS, SPECTRUM, SHAPE], ids=lambda family: family.name)
-def test_do_not_depend_on_where_the_stream_began(family: Family) -> None:
+def test_do_not_depend_on_where_the_stream_began(family: FeatureSet) -> None:
     values = rows(40 * HOP)
     whole = of(family, values, 5)
     tail = of(family, values[-(family.lengths[-1] + 4 * HOP) :], 5)

@@ -18,6 +18,16 @@ def test_a_scorer_goes_by_its_name(name: str) -> None:
     assert build_scorer(_settings(name)).name == name
 
 
+@pytest.mark.parametrize("name", [name for name in SCORERS if name != "group"])
+def test_every_scorer_waits_as_long_as_it_is_told(name: str) -> None:
+    settings = Settings(detector=DetectorSettings(scorer=name, delay_steps=16))
+    usual, sooner = build_scorer(_settings(name)), build_scorer(settings)
+    assert (usual.delay_steps, sooner.delay_steps) == (32, 16)
+    assert usual.version != sooner.version
+    with pytest.raises(ConfigError, match=r"delay_steps: expected a multiple of 16.*found 20"):
+        build_scorer(Settings(detector=DetectorSettings(scorer=name, delay_steps=20)))
+
+
 def test_an_unknown_scorer_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"expected one of .*'pca'.*found 'lof'"):
         build_scorer(_settings("lof"))
