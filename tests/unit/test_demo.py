@@ -139,7 +139,9 @@ def test_its_config_leads_to_what_it_stored(tmp_path: Path, capsys: pytest.Captu
 def test_ctrl_c_while_live(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Interrupting(ManualClock):
         async def sleep(self, seconds: float) -> None:
-            if self.elapsed_ns > 3_000_000_000 and not self.interrupted:
+            if self.interrupted:
+                await asyncio.Event().wait()  # time stands still: only the signal ends this run
+            if self.elapsed_ns > 3_000_000_000:
                 self.interrupted = True
                 signal.raise_signal(signal.SIGINT)
             await super().sleep(seconds)
