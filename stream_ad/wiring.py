@@ -69,6 +69,12 @@ def _ar(settings: Settings) -> Scorer:
     return ArScorer(delay_steps=settings.detector.delay_steps)
 
 
+def _seasonal(settings: Settings) -> Scorer:
+    from stream_ad_models.seasonal import SeasonalScorer
+
+    return SeasonalScorer(delay_steps=settings.detector.delay_steps)
+
+
 def _memory(settings: Settings) -> Scorer:
     from stream_ad_models.scorers import MemoryScorer
 
@@ -116,6 +122,7 @@ SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {
     "memory": _memory,
     "control": _control,
     "ar": _ar,
+    "seasonal": _seasonal,
     "pca": _pca,
     "kmeans": _kmeans,
     "iforest": _iforest,

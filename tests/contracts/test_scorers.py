@@ -20,6 +20,7 @@ from stream_ad_models.imputer import UniversalImputer
 from stream_ad_models.kmeans import KMeansScorer
 from stream_ad_models.pca import PcaScorer
 from stream_ad_models.scorers import ImputationScorer, MemoryScorer
+from stream_ad_models.seasonal import SeasonalScorer
 
 from stream_ad.errors import ConfigError, DataError, ModelError
 from stream_ad.ports import Scorer, Window
@@ -37,6 +38,7 @@ MAKERS: dict[str, Callable[[], Scorer]] = {
     "group": _group,
     "memory": MemoryScorer,
     "ar": ArScorer,
+    "seasonal": SeasonalScorer,
     "control": ControlScorer,
     "pca": PcaScorer,
     "kmeans": KMeansScorer,
