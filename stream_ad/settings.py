@@ -145,7 +145,7 @@ class DetectorSettings(_Section):
     scorer: str = Field(
         "universal",
         description="universal or group (an imputer); "
-        "baselines: memory, control, ar, seasonal, pca, kmeans, iforest or hst",
+        "baselines: memory, control, ar, seasonal, pca, kmeans, iforest, hst or matrixprofile (an extra)",
     )
     delay_steps: int = Field(
         32, ge=0, description="later slots a slot waits for, a multiple of 16: fewer tell sooner and are less sure"

@@ -99,6 +99,12 @@ def _kmeans(settings: Settings) -> Scorer:
     return KMeansScorer(delay_steps=settings.detector.delay_steps)
 
 
+def _matrixprofile(settings: Settings) -> Scorer:
+    from stream_ad_models.matrixprofile import MatrixProfileScorer
+
+    return MatrixProfileScorer(delay_steps=settings.detector.delay_steps)
+
+
 def _iforest(settings: Settings) -> Scorer:
     from stream_ad_models.iforest import IsolationForestScorer
 
@@ -125,6 +131,7 @@ SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {
     "seasonal": _seasonal,
     "pca": _pca,
     "kmeans": _kmeans,
+    "matrixprofile": _matrixprofile,
     "iforest": _iforest,
     "hst": _hst,
 }

@@ -18,6 +18,7 @@ from stream_ad_models.hst import HalfSpaceScorer
 from stream_ad_models.iforest import IsolationForestScorer
 from stream_ad_models.imputer import UniversalImputer
 from stream_ad_models.kmeans import KMeansScorer
+from stream_ad_models.matrixprofile import MatrixProfileScorer
 from stream_ad_models.pca import PcaScorer
 from stream_ad_models.scorers import ImputationScorer, MemoryScorer
 from stream_ad_models.seasonal import SeasonalScorer
@@ -42,6 +43,7 @@ MAKERS: dict[str, Callable[[], Scorer]] = {
     "control": ControlScorer,
     "pca": PcaScorer,
     "kmeans": KMeansScorer,
+    "matrixprofile": MatrixProfileScorer,
     "iforest": IsolationForestScorer,
     "hst": HalfSpaceScorer,
 }

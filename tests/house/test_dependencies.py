@@ -46,6 +46,12 @@ def development() -> set[str]:
     return names_of(project()["optional-dependencies"]["dev"])
 
 
+def optional() -> set[str]:
+    """What a user may add: every extra but dev."""
+    extras = project()["optional-dependencies"]
+    return set().union(*(names_of(listed) for extra, listed in extras.items() if extra != "dev"))
+
+
 def locked(lock: str) -> set[str]:
     return {normal(name) for name in re.findall(r"^([\w.-]+)==", (ROOT / lock).read_text(), re.MULTILINE)}
 
@@ -69,12 +75,13 @@ def imported(roots: tuple[str, ...]) -> dict[str, set[str]]:
 
 
 def test_the_product_imports_what_it_declares() -> None:
-    undeclared = {name: sorted(files) for name, files in imported(PRODUCT).items() if name not in runtime()}
+    declared = runtime() | optional()
+    undeclared = {name: sorted(files) for name, files in imported(PRODUCT).items() if name not in declared}
     assert not undeclared
 
 
 def test_the_product_declares_what_it_imports() -> None:
-    unused = runtime() - set(imported(PRODUCT))
+    unused = (runtime() | optional()) - set(imported(PRODUCT))
     assert not unused
 
 
@@ -85,13 +92,17 @@ def test_tests_and_benchmarks_import_what_is_declared() -> None:
 
 
 def test_what_only_tests_import_is_no_dependency_of_the_product() -> None:
-    unused = development() - set(imported(AROUND)) - TOOLS
+    unused = development() - set(imported(AROUND)) - TOOLS - optional()
     assert not unused
 
 
-@pytest.mark.parametrize("kind", ["dependencies", "dev"])
+def test_tests_have_every_extra() -> None:
+    assert optional() <= development()
+
+
+@pytest.mark.parametrize("kind", ["dependencies", *project()["optional-dependencies"]])
 def test_every_dependency_has_a_lower_bound(kind: str) -> None:
-    listed = project()["dependencies"] if kind == "dependencies" else project()["optional-dependencies"]["dev"]
+    listed = project()["dependencies"] if kind == "dependencies" else project()["optional-dependencies"][kind]
     assert [one for one in listed if ">=" not in one and "==" not in one] == []
 
 
