@@ -47,14 +47,17 @@ def shape(rows: NDArray[np.float32], end: int, length: int) -> Float64:
 
 
 def _filled(rows: NDArray[np.float32], end: int, length: int) -> list[Float64 | None]:
-    """Each channel's window with its mean in the place of missing readings; None where less than half was read."""
+    """Each channel's window, missing readings on the line between their neighbours, at the mean beyond the first and
+    the last; None where less than half was read."""
     window = np.full((length, rows.shape[1]), np.nan)
     there = rows[max(end + 1 - length, 0) : end + 1]
     window[length - len(there) :] = there
     out: list[Float64 | None] = []
     for values in window.T:
         seen = ~np.isnan(values)
-        out.append(np.where(seen, values, values[seen].mean()) if seen.sum() >= length / 2 else None)
+        steps, mean = np.arange(length), values[seen].mean() if seen.any() else math.nan
+        filled = np.interp(steps, steps[seen], values[seen], mean, mean) if seen.any() else values
+        out.append(filled if seen.sum() >= length / 2 else None)
     return out
 
 

@@ -81,7 +81,8 @@ def _shape(rows: Float32, lengths: Sequence[int], hop: int, new: int) -> Feature
 def _by_window(
     rows: Float32, length: int, hop: int, new: int, size: int, of: Callable[[Float32], Float32]
 ) -> tuple[Float32, NDArray[np.bool_]]:
-    """`of` takes windows float32 [window, channel, length] whose mean is 0, missing readings at it."""
+    """`of` takes windows float32 [window, channel, length] whose mean is 0, missing readings on the line between their
+    neighbours: put at the mean instead, a third missing would be a spectrum of its own."""
     wanted = length - hop + new * hop
     recent = rows[-wanted:]
     before = np.full((wanted - len(recent), rows.shape[1]), np.nan, np.float32)
@@ -91,13 +92,23 @@ def _by_window(
     for at in range(0, new, _CHUNK):
         windows = view[at : at + _CHUNK]
         read = ~np.isnan(windows)
-        count = read.sum(axis=2)
-        filled = np.where(read, windows, np.float32(0.0))
-        mean = filled.sum(axis=2) / np.maximum(count, 1)
-        centred = np.where(read, filled - mean[:, :, None], np.float32(0.0)).astype(np.float32)
-        present[at : at + _CHUNK] = count >= length / 2
-        values[at : at + _CHUNK] = of(centred)
+        filled = windows if read.all() else _interpolated(windows, read)
+        present[at : at + _CHUNK] = read.sum(axis=2) >= length / 2
+        values[at : at + _CHUNK] = of(filled - filled.mean(axis=2, keepdims=True))
     return np.where(present[:, :, None], values, np.float32(0.0)), present
+
+
+def _interpolated(windows: Float32, read: NDArray[np.bool_]) -> Float32:
+    """Missing readings on the line between those around them, beyond the first and last at the mean; 0 without any."""
+    steps = np.arange(windows.shape[2])
+    before = np.maximum.accumulate(np.where(read, steps, -1), axis=2)
+    after = np.minimum.accumulate(np.where(read, steps, len(steps))[..., ::-1], axis=2)[..., ::-1]
+    known = np.nan_to_num(windows)
+    first = np.take_along_axis(known, np.maximum(before, 0), axis=2)
+    last = np.take_along_axis(known, np.minimum(after, len(steps) - 1), axis=2)
+    lines = first + (last - first) * ((steps - before) / np.maximum(after - before, 1))
+    mean = known.sum(axis=2, keepdims=True) / np.maximum(read.sum(axis=2, keepdims=True), 1)
+    return np.where((before < 0) | (after == len(steps)), mean, lines).astype(np.float32)
 
 
 def _band_amplitudes(windows: Float32) -> Float32:

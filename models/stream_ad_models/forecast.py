@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-__all__ = ["LAGS", "fit_forecast", "forecast", "held_out_errors"]
+__all__ = ["LAGS", "fit_forecast", "forecast", "forecast_errors", "held_out_errors"]
 
 LAGS = 16
 _MOST_ROWS = 4096  # of the history, the latest: more tell a line over 16 lags nothing new
@@ -43,11 +43,20 @@ def forecast(z: Float64, coefficients: Float64) -> Float64:
     return out
 
 
+def forecast_errors(z: Float64, coefficients: Float64) -> Float64:
+    """Signed errors [..., n, channel]; NaN = no reading there or none just before, from which hardly anything could
+    be said."""
+    error = z - forecast(z, coefficients)
+    error[..., 1:, :][np.isnan(z[..., :-1, :])] = np.nan
+    error[..., :1, :] = np.nan
+    return error
+
+
 def held_out_errors(z: Float64) -> Float64:
-    """Signed errors [n, channel] of each half of the history under the other half's line; NaN = no reading."""
+    """Signed errors [n, channel] of each half of the history under the other half's line."""
     middle = len(z) // 2
     first, second = fit_forecast(z[:middle]), fit_forecast(z[middle:])
-    return np.concatenate([z[:middle] - forecast(z, second)[:middle], z[middle:] - forecast(z, first)[middle:]])
+    return np.concatenate([forecast_errors(z, second)[:middle], forecast_errors(z, first)[middle:]])
 
 
 def _carried(z: Float64) -> Float64:

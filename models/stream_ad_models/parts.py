@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stream_ad_models.block_imputer import BlockImputer, WindowImputer
 from stream_ad_models.features import LEVELS, FeatureSet
-from stream_ad_models.forecast import fit_forecast, forecast, held_out_errors
+from stream_ad_models.forecast import fit_forecast, forecast_errors, held_out_errors
 from stream_ad_models.head import Placement
 from stream_ad_models.memory import Reading, WindowMemory
 from stream_ad_models.point_error import PointError, PointTrack
@@ -172,7 +172,7 @@ class ForecastMaps:
         """z: z-scores of the scored channels float32 [n, channel], n a multiple of the hop."""
         wide = z.astype(np.float64)
         coefficients = fit_forecast(wide)
-        spread = _spread((wide - forecast(wide, coefficients)).astype(np.float32), _FORECAST_FLOOR).astype(np.float64)
+        spread = _spread(forecast_errors(wide, coefficients).astype(np.float32), _FORECAST_FLOOR).astype(np.float64)
         errors = (held_out_errors(wide) / spread).astype(np.float32)
         means = PointError.learn(errors)
         arrays = {"forecast.coefficients": coefficients, "forecast.spread": spread, "forecast.means": means}

@@ -32,7 +32,7 @@ __all__ = ["ImputationScorer", "MemoryScorer"]
 
 CONTEXT_STEPS = 16
 CAPACITY = 256
-_FORMAT = 4
+_FORMAT = 5
 _UNSEEN = 2.0  # normal rows over a threshold of 1 a week, 128 rows of history: 17% without it, 4% with; 512: 1.6%, .4%
 
 

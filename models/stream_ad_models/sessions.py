@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stream_ad.errors import DataError
 from stream_ad.ports import ScoredSlots, Window
 from stream_ad_models.block_imputer import Imputed
-from stream_ad_models.forecast import LAGS, forecast
+from stream_ad_models.forecast import LAGS, forecast_errors
 from stream_ad_models.head import Head, attribution
 from stream_ad_models.normaliser import Normaliser
 from stream_ad_models.point_error import PointTrack
@@ -52,8 +52,8 @@ class ForecastState:
 
     def errors(self, windows: Float32, hop: int) -> Float32:
         """z-scores [window, steps, channel] -> errors of each window's last block, float32 [window, hop, channel]."""
-        expected = forecast(windows.astype(np.float64), self.coefficients)[:, -hop:]
-        return np.asarray((windows[:, -hop:] - expected) / self.spread, np.float32)
+        errors = forecast_errors(windows.astype(np.float64), self.coefficients)[:, -hop:]
+        return np.asarray(errors / self.spread, np.float32)
 
 
 class MemorySession:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from stream_ad_models.forecast import LAGS, fit_forecast, forecast, held_out_errors
+from stream_ad_models.forecast import LAGS, fit_forecast, forecast, forecast_errors, held_out_errors
 
 
 def waves(n: int = 600) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -49,5 +49,14 @@ def test_held_out_errors_do_not_know_their_own_half() -> None:
     z = np.concatenate([waves(400), rng.standard_normal((400, 2))])
     held_out, own = held_out_errors(z), z - forecast(z, fit_forecast(z[:400]))
     assert held_out.shape == z.shape
+    assert np.isnan(held_out[0]).all()
     np.testing.assert_allclose(held_out[400:], own[400:])  # the second half under the first half's line
     assert np.square(held_out[LAGS:400]).mean() > 0.2  # the waves under the noise's line
+
+
+def test_an_error_needs_a_reading_and_one_just_before() -> None:
+    z = waves(80)
+    z[40, 0] = np.nan
+    errors = forecast_errors(z, fit_forecast(waves()))
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(errors[:, 0])), [0, 40, 41])
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(errors[:, 1])), [0])
