@@ -1,7 +1,7 @@
 """One step ahead by a line: each channel from its own last 16 readings, by least squares on the history.
 
 What a forecast leaves unexplained shows short events on few of many channels, which a distance over all channels
-drowns: without this part the SMD machines of the published benchmark fall from .53 to .47 (VUS-PR, benchmarks).
+drowns: without this part the SMD machines of the published benchmark fall from .58 to .45 (VUS-PR, docs/accuracy.md).
 """
 
 from __future__ import annotations
