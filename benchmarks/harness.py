@@ -220,11 +220,12 @@ class Results:
 
     def write(self, summary: Mapping[str, Any] | None = None) -> None:
         """summary: what the script makes of the results, for readers."""
-        content = (
-            {"environment": self.about} | ({"summary": dict(summary)} if summary else {}) | {"results": self.found}
-        )
+        about = {"environment": self.about} | ({"summary": dict(summary)} if summary else {})
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in about.items()]
+        found = [f"{json.dumps(key)}: {json.dumps(result)}" for key, result in self.found.items()]
+        lines.append('"results": {\n' + ",\n".join(found) + "\n}")
         draft = self.path.with_name(self.path.name + ".part")
-        draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        draft.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
         draft.replace(self.path)
 
     def table(self, name: str, rows: Iterable[str]) -> Table:
