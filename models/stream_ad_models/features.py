@@ -18,7 +18,7 @@ from stream_ad_models.window_stats import Blocks, window_stats
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["FEATURE_SETS", "LEVELS", "SHAPE", "SPECTRUM", "FeatureSet", "Features", "stack_features"]
+__all__ = ["FEATURE_SETS", "LEVELS", "SHAPE", "SPECTRUM", "FeatureSet", "Features"]
 
 _BANDS = 6
 _CELLS = 8
@@ -59,7 +59,7 @@ class FeatureSet:
         return self._of(rows, lengths, hop, new)
 
 
-def stack_features(parts: Sequence[tuple[Float32, NDArray[np.bool_]]]) -> Features:
+def _stacked(parts: Sequence[tuple[Float32, NDArray[np.bool_]]]) -> Features:
     """One (values [block, channel, feature], present [block, channel]) per length."""
     return Features(np.stack([values for values, _ in parts]), np.stack([present for _, present in parts]))
 
@@ -67,15 +67,15 @@ def stack_features(parts: Sequence[tuple[Float32, NDArray[np.bool_]]]) -> Featur
 def _levels(rows: Float32, lengths: Sequence[int], hop: int, new: int) -> Features:
     found = window_stats(Blocks.of(rows, hop), lengths, hop)
     first = len(rows) // hop - new
-    return stack_features([(found[length].values[first:], found[length].present[first:]) for length in lengths])
+    return _stacked([(found[length].values[first:], found[length].present[first:]) for length in lengths])
 
 
 def _spectrum(rows: Float32, lengths: Sequence[int], hop: int, new: int) -> Features:
-    return stack_features([_by_window(rows, length, hop, new, _BANDS, _band_amplitudes) for length in lengths])
+    return _stacked([_by_window(rows, length, hop, new, _BANDS, _band_amplitudes) for length in lengths])
 
 
 def _shape(rows: Float32, lengths: Sequence[int], hop: int, new: int) -> Features:
-    return stack_features([_by_window(rows, length, hop, new, _CELLS, _cell_means) for length in lengths])
+    return _stacked([_by_window(rows, length, hop, new, _CELLS, _cell_means) for length in lengths])
 
 
 def _by_window(
@@ -108,7 +108,7 @@ def _interpolated(windows: Float32, read: NDArray[np.bool_]) -> Float32:
     last = np.take_along_axis(known, np.minimum(after, len(steps) - 1), axis=2)
     lines = first + (last - first) * ((steps - before) / np.maximum(after - before, 1))
     mean = known.sum(axis=2, keepdims=True) / np.maximum(read.sum(axis=2, keepdims=True), 1)
-    return np.where((before < 0) | (after == len(steps)), mean, lines).astype(np.float32)
+    return np.asarray(np.where((before < 0) | (after == len(steps)), mean, lines), np.float32)
 
 
 def _band_amplitudes(windows: Float32) -> Float32:

@@ -6,7 +6,7 @@ level, and a window's numbers do not depend on where the stream began.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,7 @@ from stream_ad.errors import ConfigError
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["FEATURES", "Blocks", "WindowStats", "check_lengths", "window_stats"]
-
-FEATURES = 5  # std, range, max, min, mean
+__all__ = ["Blocks", "WindowStats", "check_lengths", "window_stats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +47,6 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.count)
 
-    def then(self, later: Blocks) -> Blocks:
-        return self._map(lambda name: np.concatenate([getattr(self, name), getattr(later, name)]))
-
-    def last(self, number: int) -> Blocks:
-        return self._map(lambda name: getattr(self, name)[max(len(self) - number, 0) :])
-
-    def _map(self, made: Callable[[str], Float64]) -> Blocks:
-        return Blocks(*(made(name) for name in self.__slots__))
-
     def joined(self, back: int) -> Blocks:
         """Each window together with the one `back` blocks before it, where there is one."""
 
@@ -68,14 +57,14 @@ class Blocks:
             out[back:] = combine(values[back:], values[:-back])
             return out
 
-        return self._map(join) if back < len(self) else self
+        return Blocks(*(join(name) for name in self.__slots__)) if back < len(self) else self
 
 
 @dataclass(frozen=True, slots=True)
 class WindowStats:
     """Of the windows of one length that end with each block.
 
-    values: float32 [block, channel, FEATURES] std, range, max, min, mean; 0 where not present.
+    values: float32 [block, channel, 5] std, range, max, min, mean; 0 where not present.
     present: bool [block, channel], at least half the window was read.
     """
 
