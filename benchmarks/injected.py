@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from harness import ROWS, Result, Results, build, environment, filled, run
 from numpy.typing import NDArray
+from stream_ad_models.control import differences
 from stream_ad_models.injection import CONTEXTUAL, KINDS, inject, moving_channels
 from stream_ad_models.pointwise import Arrays, Learned, PointErrors, PointwiseScorer, PointwiseSession
 from trials import FittedOnce, channels_of, evenly, interval, readings, score_frames, with_readings
@@ -49,7 +50,7 @@ class FirstDifferenceScorer(PointwiseScorer):
     version = "1"
 
     def learn(self, z: NDArray[np.float64]) -> Learned:
-        return Learned({}, [_differences(z)])
+        return Learned({}, [differences(z)])
 
     def open(self, arrays: Arrays) -> PointwiseSession:
         return FirstDifferenceSession(arrays)
@@ -58,11 +59,7 @@ class FirstDifferenceScorer(PointwiseScorer):
 class FirstDifferenceSession(PointwiseSession):
     def errors(self, z: NDArray[np.float64], end_slot: int) -> PointErrors:
         del end_slot  # nothing runs from window to window
-        return PointErrors([_differences(z)], np.zeros_like(z), np.ones_like(z))
-
-
-def _differences(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.nan_to_num(np.square(np.diff(z, axis=0, prepend=z[:1])))
+        return PointErrors([differences(z)], np.zeros_like(z), np.ones_like(z))
 
 
 ROWS["first-difference"] = FirstDifferenceScorer

@@ -13,7 +13,7 @@ from stream_ad_models.pointwise import Arrays, Learned, PointErrors, PointwiseSc
 
 Float64 = NDArray[np.float64]
 
-__all__ = ["ControlScorer"]
+__all__ = ["ControlScorer", "differences"]
 
 _HALF_LIFE = 5000
 _CLIP = 3.0
@@ -37,7 +37,7 @@ class ControlSession(PointwiseSession):
         ring = np.concatenate([self._ring, np.stack([squares, means, spreads], axis=1)])[-len(z) :]
         self._ring, self._end = ring, end_slot
         whole = np.concatenate([np.tile([[0.0], [0.0], [1.0]], (len(z) - len(ring), 1, 1)).repeat(z.shape[1], 2), ring])
-        return PointErrors([whole[:, 0], _differences(z)], whole[:, 1], whole[:, 2])
+        return PointErrors([whole[:, 0], differences(z)], whole[:, 1], whole[:, 2])
 
 
 class ControlScorer(PointwiseScorer):
@@ -47,7 +47,7 @@ class ControlScorer(PointwiseScorer):
     def learn(self, z: Float64) -> Learned:
         channels = z.shape[1]
         squares, _, _ = _adapt(z, np.zeros(channels), np.ones(channels))
-        return Learned({}, [squares, _differences(z)])
+        return Learned({}, [squares, differences(z)])
 
     def open(self, arrays: Arrays) -> ControlSession:
         return ControlSession(arrays)
@@ -68,6 +68,6 @@ def _adapt(z: Float64, mean: Float64, variance: Float64) -> tuple[Float64, Float
     return squares, means, spreads
 
 
-def _differences(z: Float64) -> Float64:
+def differences(z: Float64) -> Float64:
     """Squared first differences [n, channel], 0 beside a missing reading."""
     return np.nan_to_num(np.square(np.diff(z, axis=0, prepend=z[:1])))

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from stream_ad_models.window_stats import Blocks, window_stats
 
 Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 __all__ = ["FEATURE_SETS", "LEVELS", "SHAPE", "SPECTRUM", "FeatureSet", "Features"]
 
@@ -33,9 +32,6 @@ class Features:
 
     values: Float32
     present: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.values[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from stream_ad_models.neighbours import CHUNK, Found, Stored, measure
 from stream_ad_models.window_stats import check_lengths
 
 Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 __all__ = ["NEUTRAL", "Reading", "Recent", "WindowMemory"]
 
