@@ -13,7 +13,6 @@ second call goes on where the first stopped (same metrics, and each scorer of th
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -37,15 +36,16 @@ from harness import (
     filled,
     labels_of,
     other_tasks,
-    print_table,
+    parser_of,
     published_tasks,
+    rows_of,
     run,
     scores_of,
     takes_seed,
 )
 from nab import NULL, measure_nab, nab_tasks, print_nab
 from nab import summary as nab_summary
-from summaries import against, print_against, print_metrics, summary
+from summaries import against, print_against, print_metrics, print_table, summary
 
 from stream_ad.event_metrics import detect_at, point_adjusted_f1
 from stream_ad.metrics import auc_pr, auc_roc, vus
@@ -128,17 +128,11 @@ def conclude(results: Results, rows: Sequence[str], data: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of(__doc__, DEFAULT_ROWS)
     parser.add_argument("--seeds", default="0,1,2", help="of rows that depend on one, comma-separated")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--rows", default=",".join(DEFAULT_ROWS), help=f"comma-separated, of {', '.join(ROWS)}")
     parser.add_argument("--all", action="store_true", help="also every other labelled series of the directory, and NAB")
     arguments = parser.parse_args()
-    rows = arguments.rows.split(",")
-    if unknown := set(rows) - set(ROWS):
-        parser.error(f"--rows: expected some of {','.join(ROWS)}, found {','.join(sorted(unknown))}")
+    rows = rows_of(parser, arguments.rows, ROWS)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     about = environment(seeds, rows) | {"measures": MEASURES, "seeded": [row for row in rows if takes_seed(row)]}
     print(json.dumps(about), flush=True)

@@ -11,7 +11,6 @@ has its median over series.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from harness import Results, environment, run
+from harness import Results, environment, parser_of, run
 from numpy.typing import NDArray
 from stream_ad_models.conditioning import condition
 from stream_ad_models.coverage import BAND_LEVELS
@@ -198,11 +197,8 @@ def show(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of(__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--draws", type=int, default=100)
     arguments = parser.parse_args()
     about = environment([arguments.seed], ()) | {"measures": 1, "scorers": {"bands": UniversalImputer.load().version}}

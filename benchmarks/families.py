@@ -9,7 +9,6 @@ and head, and for comparison the default scorer, the control and random numbers.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -20,9 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from harness import PUBLISHED, Results, build, environment, filled, labels_of, print_table, random_scores, run
+from harness import PUBLISHED, Results, build, environment, filled, labels_of, parser_of, random_scores, rows_of, run
 from stream_ad_models.families import FAMILIES, FamilyScorer
 from stream_ad_models.imputer import UniversalImputer
+from summaries import print_table
 
 from stream_ad.backtest import Case, score_case
 from stream_ad.errors import DataError
@@ -116,17 +116,11 @@ def show(results: Results, rows: list[str], keys: set[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of(__doc__, (*OTHERS, *FAMILIES))
     parser.add_argument("--every", type=int, default=4)
     parser.add_argument("--most-rows", type=int, default=8000)
-    parser.add_argument("--rows", default=",".join([*OTHERS, *FAMILIES]))
-    parser.add_argument("--jobs", type=int, default=1)
     arguments = parser.parse_args()
-    rows = arguments.rows.split(",")
-    if unknown := set(rows) - {*OTHERS, *FAMILIES}:
-        parser.error(f"--rows: expected some of {','.join([*OTHERS, *FAMILIES])}, found {','.join(sorted(unknown))}")
+    rows = rows_of(parser, arguments.rows, (*OTHERS, *FAMILIES))
     about = environment([0], OTHERS) | {"measures": 1}
     about["scorers"] |= {row: _scorer(row).version for row in FAMILIES}
     print(json.dumps(about), flush=True)

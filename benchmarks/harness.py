@@ -6,6 +6,7 @@ and hands both to `run`. Scripts are run as `python benchmarks/NAME.py`, so this
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import json
 import os
@@ -96,6 +97,27 @@ def build(row: str, seed: int = 0) -> Scorer:
 def takes_seed(row: str) -> bool:
     """Whether another seed gives another result; the others are measured once."""
     return ROWS[row] is None or "seed" in inspect.signature(type(build(row))).parameters
+
+
+def parser_of(doc: str | None, rows: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """What every script here asks for; rows: those that --rows stands for when it is not given (none: no --rows)."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="directory of labelled series")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON file; goes on where it stops"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    if rows:
+        parser.add_argument("--rows", default=",".join(rows), help="comma-separated")
+    return parser
+
+
+def rows_of(parser: argparse.ArgumentParser, text: str, known: Iterable[str]) -> list[str]:
+    """The names of a comma-separated list; ends the program when one of them is unknown."""
+    names, every = text.split(","), list(known)
+    if unknown := [name for name in names if name not in every]:
+        parser.error(f"--rows: expected some of {','.join(every)}, found {','.join(unknown)}")
+    return names
 
 
 class Work(Protocol):
@@ -276,23 +298,3 @@ def _progress(tasks: int, todo: int) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, console=console) as bar:
         job = bar.add_task("", total=todo)
         yield lambda line: bar.update(job, advance=1, description=line)
-
-
-def print_table(title: str, table: Table, metric: str = "vus_pr") -> None:
-    """Means of the metric for each row: over series, over data sets (each weighs alike), and by data set.
-
-    ±: standard deviation of the mean over series between seeds; rows without it are the same for every seed.
-    """
-    datasets = sorted({r["dataset"] for results in table.values() for r in results})
-    width = max(map(len, table), default=0)
-    print(f"\n{title}\n{'':{width}s}  {'series':11s}   sets  " + "  ".join(f"{name[:11]:>11s}" for name in datasets))
-    for name, results in table.items():
-        by = {d: [r for r in results if r["dataset"] == d] for d in datasets}
-        means = {d: float(np.mean([r[metric] for r in mine])) for d, mine in by.items() if mine}
-        counts = {d: len({(r.get("table"), r["series"]) for r in by[d]}) for d in means}
-        cells = [f"{means[d]:.3f} ({counts[d]:2d})" if d in means else "-" for d in datasets]
-        seeds = sorted({r.get("seed", 0) for r in results})
-        each = [np.mean([r[metric] for r in results if r.get("seed", 0) == seed]) for seed in seeds]
-        mean = f"{np.mean(each):.3f}" + (f" ±{np.std(each, ddof=1):.3f}" if len(seeds) > 1 else "")
-        sets = f"{np.mean(list(means.values())):.3f}"
-        print(f"{name:{width}s}  {mean:11s}  {sets}  " + "  ".join(f"{cell:>11s}" for cell in cells), flush=True)

@@ -12,7 +12,6 @@ Shift: the share of normal rows over that quantile, which would be 1% had nothin
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from zlib import crc32
 
 import numpy as np
 import pandas as pd
-from harness import ROWS, Result, Results, build, environment, filled, run
+from harness import ROWS, Result, Results, build, environment, filled, parser_of, rows_of, run
 from numpy.typing import NDArray
 from stream_ad_models.control import differences
 from stream_ad_models.injection import CONTEXTUAL, KINDS, inject, moving_channels
@@ -253,16 +252,10 @@ def show(found: Result) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of(__doc__, (OWN, *NO_NETWORK))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--rows", default=",".join((OWN, *NO_NETWORK)), help=f"comma-separated, of {', '.join(ROWS)}")
     arguments = parser.parse_args()
-    rows = arguments.rows.split(",")
-    if unknown := [row for row in rows if ROWS.get(row) is None]:
-        parser.error(f"--rows: expected some of {','.join(ROWS)}, found {','.join(unknown)}")
+    rows = rows_of(parser, arguments.rows, (row for row, scorer in ROWS.items() if scorer is not None))
     about = environment([arguments.seed], rows) | {"measures": MEASURES}
     print(json.dumps(about), flush=True)
     results = Results(arguments.out, about)

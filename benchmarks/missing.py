@@ -13,7 +13,6 @@ is a whole series); loss = 1 - mean / mean with nothing missing, over the same s
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from zlib import crc32
 
 import numpy as np
 import pandas as pd
-from harness import ROWS, Result, Results, Task, build, environment, filled, run
+from harness import ROWS, Result, Results, Task, build, environment, filled, parser_of, rows_of, run
 from numpy.typing import NDArray
 from trials import FittedOnce, few_of_each, readings, score_frames, split_of, with_readings
 
@@ -154,16 +153,10 @@ def by_dataset(results: Sequence[Result]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of(__doc__, DEFAULT)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--rows", default=",".join(DEFAULT), help=f"comma-separated, of {', '.join(ROWS)}")
     arguments = parser.parse_args()
-    rows = arguments.rows.split(",")
-    if unknown := [row for row in rows if ROWS.get(row) is None]:
-        parser.error(f"--rows: expected some of {','.join(ROWS)}, found {','.join(unknown)}")
+    rows = rows_of(parser, arguments.rows, (row for row, scorer in ROWS.items() if scorer is not None))
     about = environment([arguments.seed], rows) | {"measures": MEASURES}
     print(json.dumps(about), flush=True)
     results = Results(arguments.out, about)

@@ -15,7 +15,6 @@ as it goes (its first 128 rows have no score and count as normal).
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +26,20 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from harness import Result, Results, Task, build, case_of, environment, filled, labels_of, published_tasks, run
+from harness import (
+    Result,
+    Results,
+    Task,
+    build,
+    case_of,
+    environment,
+    filled,
+    labels_of,
+    parser_of,
+    published_tasks,
+    rows_of,
+    run,
+)
 from trials import few_of_each, score_frames, split_of
 
 from stream_ad.backtest import score_case
@@ -235,18 +247,12 @@ def plot(found: Result, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of(__doc__, DEFAULT_ROWS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--hops", default=DEFAULT_HOPS, help=f"comma-separated, of {', '.join(map(str, HOPS))}")
     parser.add_argument("--part", choices=("delay", "seen", "both"), default="both")
-    parser.add_argument("--rows", default=",".join(DEFAULT_ROWS), help=f"comma-separated, of {', '.join(MAKERS)}")
     arguments = parser.parse_args()
-    rows = arguments.rows.split(",")
-    if strange := set(rows) - set(MAKERS):
-        parser.error(f"--rows: expected some of {','.join(MAKERS)}, found {','.join(sorted(strange))}")
+    rows = rows_of(parser, arguments.rows, MAKERS)
     hops = [int(hop) for hop in arguments.hops.split(",")]
     if unknown := set(hops) - set(HOPS):
         parser.error(f"--hops: expected some of {HOPS}, found {sorted(unknown)}")

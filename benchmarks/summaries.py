@@ -136,3 +136,23 @@ def _cell(value: float | None, rows: bool) -> str:
     if value is None:
         return "-"
     return f"{value:.0f}" if rows else f"{value:.3f}"
+
+
+def print_table(title: str, table: Table, metric: str = "vus_pr") -> None:
+    """Means of the metric for each row: over series, over data sets (each weighs alike), and by data set.
+
+    ±: standard deviation of the mean over series between seeds; rows without it are the same for every seed.
+    """
+    datasets = sorted({r["dataset"] for results in table.values() for r in results})
+    width = max(map(len, table), default=0)
+    print(f"\n{title}\n{'':{width}s}  {'series':11s}   sets  " + "  ".join(f"{name[:11]:>11s}" for name in datasets))
+    for name, results in table.items():
+        by = {d: [r for r in results if r["dataset"] == d] for d in datasets}
+        means = {d: float(np.mean([r[metric] for r in mine])) for d, mine in by.items() if mine}
+        counts = {d: len({(r.get("table"), r["series"]) for r in by[d]}) for d in means}
+        cells = [f"{means[d]:.3f} ({counts[d]:2d})" if d in means else "-" for d in datasets]
+        seeds = sorted({r.get("seed", 0) for r in results})
+        each = [np.mean([r[metric] for r in results if r.get("seed", 0) == seed]) for seed in seeds]
+        mean = f"{np.mean(each):.3f}" + (f" ±{np.std(each, ddof=1):.3f}" if len(seeds) > 1 else "")
+        sets = f"{np.mean(list(means.values())):.3f}"
+        print(f"{name:{width}s}  {mean:11s}  {sets}  " + "  ".join(f"{cell:>11s}" for cell in cells), flush=True)

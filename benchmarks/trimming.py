@@ -10,7 +10,6 @@ history, smoothed by the pointwise kernel. Average precision (AUC-PR), mean over
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from harness import Results, environment, run
+from harness import Results, environment, parser_of, run
 from numpy.typing import NDArray
 from stream_ad_models.group import train_group
 from stream_ad_models.imputer import DenoiserImputer
@@ -145,14 +144,11 @@ def show(results: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = parser_of(__doc__)
     parser.add_argument("--series", default=SERIES, help="comma-separated DATASET/SERIES")
     parser.add_argument("--kinds", default=ALL, help="comma-separated, of %(default)s")
     parser.add_argument("--trim", type=float, default=0.1)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=1)
     arguments = parser.parse_args()
     seeds = range(arguments.seeds)
     about = environment(seeds, ()) | {"measures": 1}
