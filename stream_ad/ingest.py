@@ -120,7 +120,7 @@ class Ingest:
         now_s = self._checkpointed_s = self.clock.monotonic_s()
         if final or now_s - self._status_s >= self.limits.status_s:
             self._status_s = now_s
-            self._pending.statuses = self.pipeline.statuses()
+            self._pending.statuses += self.pipeline.changed_statuses()
         await self._deliver()  # 1
         if self.states is None:
             await self._retry(asyncio.to_thread, partial(self.pipeline.save_profiles, promote=True))

@@ -5,6 +5,7 @@ The one path of live, backtest, demo and tests.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ ROUND_WINDOWS = 1024  # windows scored in one batch: bounds memory, changes no r
 PARK_RECORDS = 100_000  # a series this far behind its partition keeps its rows in its state, not in the log
 
 Partition = tuple[str, int]
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -52,6 +54,8 @@ class Pipeline:
         self._series: dict[Key, Series] = {}
         self._progress: dict[Partition, _Progress] = {}
         self._unsaved: list[Profile] = []
+        self._changed: set[Key] = set()
+        self._full = False
         self._silence_s = duration_ns(settings.detector.silence) / 1e9
         detector = settings.detector
         slack = 2 * (scorer.delay_steps + 2 * scorer.hop_steps)
@@ -86,6 +90,7 @@ class Pipeline:
                     dead.append(DeadLetter(record, *problem))
             if position.offset >= progress.answered:
                 out.dead_letters.extend(dead)
+        self._changed.update(active)
         self._drain(list(active.values()), out)
         return out
 
@@ -93,6 +98,7 @@ class Pipeline:
         """Tells the waiting slots of series silent at `now_s` (None = of all) with what is there."""
         out = Outputs()
         silent = [s for s in self._series.values() if not s.flushed and self._is_silent(s, now_s)]
+        self._changed.update(series.key for series in silent)
         for series in silent:
             self._progress[(series.key.topic, series.key.partition)].touched.add(series.key)
             if series.resume_offset is not None:
@@ -115,7 +121,7 @@ class Pipeline:
         series = self._series.get(key)
         if series is not None:
             return series
-        if len(self._series) >= self.settings.detector.max_series:
+        if key.series not in progress.states and self._is_full():
             return None
         rules = self._rules_of(key.topic)
         series = Series(key, rules, self.scorer, Teller(key.series, rules.episodes, Told(self._told_capacity)))
@@ -126,6 +132,16 @@ class Pipeline:
             restore_series(series, state, self.profiles)
         self._series[key] = series
         return series
+
+    def _is_full(self) -> bool:
+        """Whether a new series has to be refused; those with a state from before a restart keep their places."""
+        limit = self.settings.detector.max_series
+        if len(self._series) + sum(len(progress.states) for progress in self._progress.values()) < limit:
+            return False
+        if not self._full:
+            self._full = True
+            log.warning("%d series are known: new ones are dead-lettered from now on (detector.max_series)", limit)
+        return True
 
     def _decoder(self, topic: str) -> Decoder:
         if topic not in self._decoders:
@@ -223,6 +239,7 @@ class Pipeline:
         self._progress.pop((topic, partition), None)
         for key in [k for k in self._series if (k.topic, k.partition) == (topic, partition)]:
             del self._series[key]
+            self._changed.discard(key)
 
     def save_profiles(self, *, promote: bool) -> None:
         """Stores the profiles that were filled since the last call.
@@ -250,11 +267,12 @@ class Pipeline:
         for series in self._of(topic, partition):
             pin = series.pin()
             parked = series.parked_to > series.need_from or (pin is not None and next_offset - pin > PARK_RECORDS)
-            parked = parked and series.grid is not None and series.resume_offset is None
+            parked = parked and series.resume_offset is None
             if pin is not None and not parked:
                 replay_from = min(replay_from, pin)
             newly = parked and not series.parked_to
-            if (series.key in progress.touched or newly) and series.resume_offset is None and series.grid is not None:
+            due = (series.key in progress.touched and series.grid is not None) or parked
+            if due and (newly or series.key in progress.touched) and series.resume_offset is None:
                 states[series.key.series] = save_series(series, next_offset, with_rows=parked)
         progress.touched.clear()
         progress.answered = next_offset
@@ -266,6 +284,11 @@ class Pipeline:
     def statuses(self) -> list[SeriesStatus]:
         """How far each series is."""
         return [_status(series) for series in self._series.values()]
+
+    def changed_statuses(self) -> list[SeriesStatus]:
+        """Of the series that something happened to since the last call: idle ones cost nothing."""
+        changed, self._changed = self._changed, set()
+        return [_status(self._series[key]) for key in changed]
 
 
 def _status(series: Series) -> SeriesStatus:

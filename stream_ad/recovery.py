@@ -15,7 +15,7 @@ import numpy as np
 from stream_ad.errors import ModelError
 from stream_ad.grid import Grid
 from stream_ad.ports import ProfileStore
-from stream_ad.records import Alert
+from stream_ad.records import Alert, Observation
 from stream_ad.rows import RowStore
 from stream_ad.series import Series
 
@@ -56,16 +56,20 @@ class _State(msgspec.Struct):
     first_told_ns: int | None
     last_told_ns: int | None
     rows: _Rows | None = None
+    waiting: list[tuple[int, dict[str, float], int]] = []  # event time, values, offset; then there is no grid
 
 
 _decoder = msgspec.msgpack.Decoder(_State)
 
 
 def save_series(series: Series, offset: int, *, with_rows: bool = False) -> bytes:
-    """The state of a series once everything before `offset` is answered for; its grid must be anchored."""
-    assert series.grid is not None
+    """The state of a series once everything before `offset` is answered for. with_rows: it is parked; a series whose
+    grid has no anchor yet must be."""
+    grid = series.grid
     rows = None
-    if with_rows:
+    if grid is None:
+        series.parked_to = 1
+    elif with_rows:
         base, top = series.need_from, series.rows.top
         values, seen = series.rows.window(base, top).tobytes(), series.rows.seen(base, top).tobytes()
         rows = _Rows(base, top, zlib.compress(values, 1), zlib.compress(seen, 1))
@@ -78,9 +82,9 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
         offset=offset,
         channels=series.channels,
         channels_fixed=series.channels_fixed,
-        step_ns=series.grid.step_ns,
-        anchor_ns=series.grid.anchor_ns,
-        max_slot=series.grid.max_slot,
+        step_ns=grid.step_ns if grid else 0,
+        anchor_ns=grid.anchor_ns if grid else 0,
+        max_slot=grid.max_slot if grid else -1,
         next_end=series.next_end,
         next_emit=series.next_emit,
         told_from=series.told_from,
@@ -96,6 +100,7 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
         first_told_ns=series.teller.first_told_ns,
         last_told_ns=series.teller.last_told_ns,
         rows=rows,
+        waiting=[(one.event_time_ns, dict(one.values), at) for one, at in series.waiting],
     )
     return msgspec.msgpack.encode(state)
 
@@ -110,18 +115,21 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
         raise ModelError(f"state of series {series.key.series!r}: expected format {FORMAT}, found {state.format}")
     series.adopt_channels(tuple(state.channels))
     series.channels_fixed = state.channels_fixed
-    grid = Grid(state.step_ns, state.anchor_ns, series.rules.lateness_steps, series.rules.revise_steps)
-    series.back_grid = Grid(state.step_ns, state.anchor_ns, series.rules.lateness_steps, series.rules.revise_steps)
-    grid.max_slot = state.max_slot
-    series.grid = grid
-    series.rows = RowStore(len(state.channels), state.need_from)
+    if state.waiting:
+        series.waiting = [(Observation(series.key.series, t, values), at) for t, values, at in state.waiting]
+        series.parked_to = 1
+    else:
+        series.grid = _grid(series, state)
+        series.grid.max_slot = state.max_slot
+        series.back_grid = _grid(series, state)
+        series.teller.step_ns = state.step_ns
+        series.rows = RowStore(len(state.channels), state.need_from)
     series.next_end, series.next_emit = state.next_end, state.next_emit
     series.told_from, series.origin, series.next_fit = state.told_from, state.origin, state.next_fit
     series.dirty = set(state.dirty)
     series.flushed = False  # what was told early may not have reached the sinks: it is told again
     series.teller.first_told_ns, series.teller.last_told_ns = state.first_told_ns, state.last_told_ns
     series.resume_offset = state.offset
-    series.teller.step_ns = state.step_ns
     series.teller.restore(state.tracker, state.spans, state.early)
     if state.profile:
         profile = profiles.load(series.key.series, series.scorer.name, state.profile)
@@ -136,6 +144,10 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
         unknown = np.full(len(slots), np.nan)
         series.teller.told.set(np.array(slots), unknown, np.array(revisions, dtype=np.int32))
     _restore_rows(series, state)
+
+
+def _grid(series: Series, state: _State) -> Grid:
+    return Grid(state.step_ns, state.anchor_ns, series.rules.lateness_steps, series.rules.revise_steps)
 
 
 def _restore_rows(series: Series, state: _State) -> None:

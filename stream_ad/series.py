@@ -133,15 +133,15 @@ class Series:
         self.flushed = False
         if self.grid is not None:
             return self._place(observation, offset)
-        self.waiting.append((observation, offset))
         times = [o.event_time_ns for o, _ in self.waiting]
-        step_ns = self.rules.step_ns or infer_step_ns(times)
-        if step_ns is None and len(self.waiting) > MAX_WAITING:
-            self.waiting.pop()
+        full = len(times) >= MAX_WAITING
+        if full and self.rules.step_ns is None and observation.event_time_ns in times:
             return "no_step", f"expected readings at different times to infer the step, found {len(times)} at a few"
-        if step_ns is None or not Grid.ready(times, step_ns, self.rules.lateness_steps):
-            return None
-        self._anchor(step_ns, min(times))
+        self.waiting.append((observation, offset))
+        times.append(observation.event_time_ns)
+        step_ns = self.rules.step_ns or infer_step_ns(times)
+        if step_ns is not None and (full or Grid.ready(times, step_ns, self.rules.lateness_steps)):
+            self._anchor(step_ns, min(times))
         return None
 
     def _anchor(self, step_ns: int, anchor_ns: int) -> None:

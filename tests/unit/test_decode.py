@@ -132,9 +132,9 @@ FAULTS: list[tuple[Any, str, str]] = [
     (row(time="1700000000000"), "bad_time", "ISO-8601"),
     (row(time=-1), "bad_time", "time_unit = 'ms'"),
     (row(time=NOW_NS), "bad_time", "check the unit"),
-    (row(time=1e300), "bad_time", "1970..2262"),
+    (row(time=1e300), "bad_time", "1970..2261"),
     (b'{"series":"m","time":NaN,"values":{"a":1}}', "bad_time", "nan"),
-    (row(time=10**30), "bad_time", "1970..2262"),
+    (row(time=10**30), "bad_time", "1970..2261"),
     (b'{"series":"m","time":' + b"9" * 4999 + b',"values":{"a":1}}', "bad_time", "inf"),
     (row(time=NOW_MS + 3_600_000), "future", "1:00:00 ahead"),
     ({"series": "m1", "times": [NOW_MS], "values": {"a": [1, 2]}}, "wrong_length", "expected 1 readings"),
@@ -189,7 +189,7 @@ def test_fields_that_cannot_be(fields: dict[str, Any]) -> None:
         (1_700_000_000, "s", 1_700_000_000 * 10**9),
         (1_700_000_000.123456, "s", 1_700_000_000_123_456_000),
         (1_700_000_000_123.5, "ms", 1_700_000_000_123_500_000),
-        (9_223_372_036_854_775_807, "ns", 2**63 - 1),
+        (9_214_646_399_999_999_999, "ns", 9_214_646_399_999_999_999),
         ("2023-11-14T22:13:20Z", "ms", NOW_NS),
         ("2023-11-14T22:13:20.123456789Z", "ms", NOW_NS + 123_456_789),
         ("2023-11-14 22:13:20,5", "ms", NOW_NS + 500_000_000),
@@ -203,7 +203,7 @@ def test_times(time: Any, unit: TimeUnit, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["2023-02-30T00:00:00Z", "2023-11-14T25:00", "1969-12-31T23:59:59.9Z", "2263-01-01", ""]
+    "text", ["2023-02-30T00:00:00Z", "2023-11-14T25:00", "1969-12-31T23:59:59.9Z", "2262-01-01", ""]
 )
 def test_no_times(text: str) -> None:
     with pytest.raises(RecordError, match="expected") as caught:
