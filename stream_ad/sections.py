@@ -18,6 +18,7 @@ __all__ = [
     "InfluxSettings",
     "KafkaSettings",
     "ModelSettings",
+    "ObservabilitySettings",
     "ServeSettings",
     "StoreSettings",
     "Subscription",
@@ -114,6 +115,7 @@ class Subscription(_Section):
     channels: tuple[str, ...] = Field(
         (), description="channels of every series here; found in the first window when empty"
     )
+    silent_after: Duration | None = Field(None, description="alerts.silent_after of this topic's series")
 
 
 class InfluxSettings(_Section):
@@ -165,6 +167,26 @@ class AlertSettings(_Section):
     exit: float = Field(0.8, gt=0, description="and ends below this one")
     min_length_steps: int = Field(1, ge=1, description="slots over `enter` before an alert is told")
     cooldown_steps: int = Field(16, ge=0, description="quiet slots before an episode counts as over")
+    silent_after: Duration | None = Field(
+        None,
+        description="wall-clock time without a reading after which a series gets an alert `silent`; never when absent",
+    )
+
+
+class ObservabilitySettings(_Section):
+    """How a worker is watched: metrics and health over HTTP, logs, and when it gives up."""
+
+    host: str = Field("127.0.0.1", description="address to bind for /metrics, /healthz and /readyz")
+    port: int = Field(0, ge=0, le=65535, description="port to bind, one a worker; 0 = nothing listens")
+    log_format: Literal["text", "json"] = Field("text", description="lines for people, or one JSON object an event")
+    stall_after: Duration = Field(
+        "2min",
+        description="a worker with work that gets nowhere for this long is unhealthy; waiting for a service is not",
+    )
+    exit_after: Duration = Field("1min", description="and after this much more it logs why and exits, to be restarted")
+    give_up_after: Duration | None = Field(
+        None, description="exit when a service has been away for this long; never when absent"
+    )
 
 
 class ModelSettings(_Section):

@@ -19,6 +19,7 @@ from stream_ad.sections import (
     InfluxSettings,
     KafkaSettings,
     ModelSettings,
+    ObservabilitySettings,
     ServeSettings,
     StoreSettings,
     Subscription,
@@ -33,6 +34,7 @@ __all__ = [
     "InfluxSettings",
     "KafkaSettings",
     "ModelSettings",
+    "ObservabilitySettings",
     "ServeSettings",
     "Settings",
     "StoreSettings",
@@ -63,6 +65,7 @@ class Settings(BaseSettings):
     detector: DetectorSettings = DetectorSettings()
     alerts: AlertSettings = AlertSettings()
     models: ModelSettings = ModelSettings()
+    observability: ObservabilitySettings = ObservabilitySettings()
     serve: ServeSettings = ServeSettings()
 
     @classmethod
