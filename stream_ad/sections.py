@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 __all__ = [
     "AlertSettings",
@@ -74,7 +75,7 @@ Rate = Annotated[str, AfterValidator(_check_rate)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class KafkaSettings(_Section):
@@ -89,6 +90,45 @@ class KafkaSettings(_Section):
     replication: int = Field(1, ge=1, description="replication factor of topics the product creates")
     request_timeout_s: float = Field(10.0, gt=0, description="how long the broker may take to answer")
     session_timeout_s: float = Field(15.0, gt=0, description="silence after which a worker counts as dead")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="what the brokers' listener speaks; SSL with a client certificate is mutual TLS"
+    )
+    sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] | None = Field(
+        None, description="how the password is proved: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN"
+    )
+    sasl_username: str | None = Field(None, min_length=1, description="who we are to the brokers")
+    sasl_password: SecretStr | None = Field(None, description="only by STREAM_AD__KAFKA__SASL_PASSWORD")
+    sasl_password_file: Path | None = Field(None, description="file that holds the password")
+    ssl_ca_file: Path | None = Field(None, description="PEM of the authorities to trust; the system's own when absent")
+    ssl_cert_file: Path | None = Field(None, description="PEM of our certificate, with its chain")
+    ssl_key_file: Path | None = Field(None, description="PEM of its key; looked for in ssl_cert_file when absent")
+    ssl_key_password: SecretStr | None = Field(None, description="only by STREAM_AD__KAFKA__SSL_KEY_PASSWORD")
+    ssl_key_password_file: Path | None = Field(None, description="file that holds the key's password")
+    ssl_check_hostname: bool = Field(True, description="false takes a certificate made out to another host")
+
+    @model_validator(mode="after")
+    def _security_makes_sense(self) -> Self:
+        """Settings that would be passed over, or that would be missed, are told before a broker is asked."""
+        if "@" in (self.bootstrap or ""):
+            raise ValueError("bootstrap holds a user: take it out, and set sasl_username")
+        given = {
+            key for key in self.model_fields_set if key.startswith(("sasl_", "ssl_")) and getattr(self, key) is not None
+        }
+        uses_sasl, uses_tls = self.security_protocol.startswith("SASL_"), self.security_protocol.endswith("SSL")
+        for prefix, used, which in (("sasl_", uses_sasl, "SASL_SSL"), ("ssl_", uses_tls, "SSL or SASL_SSL")):
+            idle = sorted(key for key in given if key.startswith(prefix))
+            if idle and not used:
+                raise ValueError(
+                    f"{idle[0]} is set and security_protocol is {self.security_protocol!r}, which does not use it: "
+                    f"set security_protocol to {which}, or leave {idle[0]} out"
+                )
+        for key in ("sasl_mechanism", "sasl_username"):
+            if uses_sasl and key not in given:
+                raise ValueError(f"security_protocol {self.security_protocol!r} needs {key}: set it")
+        keys = sorted(given & {"ssl_key_file", "ssl_key_password", "ssl_key_password_file"})
+        if keys and self.ssl_cert_file is None:
+            raise ValueError(f"{keys[0]} is set without the certificate it belongs to: set ssl_cert_file")
+        return self
 
     @property
     def alerts_topic(self) -> str:
@@ -126,8 +166,26 @@ class InfluxSettings(_Section):
     bucket: str = Field("", description="bucket for scores and alerts")
     token: SecretStr | None = Field(None, description="only by STREAM_AD__INFLUXDB__TOKEN")
     token_file: Path | None = Field(None, description="file that holds the token")
+    ca_file: Path | None = Field(
+        None, description="PEM of the authorities to trust for https; the system's own when absent"
+    )
     channel_detail: Literal["all", "none"] = Field("all", description="write value, expected and band of every channel")
     timeout_s: float = Field(10.0, gt=0, description="how long one write or query may take")
+
+    @model_validator(mode="after")
+    def _address_makes_sense(self) -> Self:
+        """An address is printed, so it holds no password; authorities are for https alone."""
+        if self.url is not None:
+            parts = urlsplit(self.url)
+            if parts.username is not None or parts.password is not None:
+                raise ValueError("url holds a user or a password: take it out, the token lets us in")
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(
+                    "url: expected http(s)://host[:port]" + ("" if "@" in self.url else f", found {self.url!r}")
+                )
+            if self.ca_file is not None and parts.scheme != "https":
+                raise ValueError("ca_file is set and url is not https: set url to https://..., or leave ca_file out")
+        return self
 
 
 class StoreSettings(_Section):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from stream_ad.errors import ConfigError
 from stream_ad.sections import (
@@ -42,6 +42,7 @@ __all__ = [
     "TimeUnit",
     "duration_ns",
     "load_settings",
+    "read_secret",
 ]
 
 DEFAULT_PATH = Path("stream-ad.toml")
@@ -94,17 +95,30 @@ class Settings(BaseSettings):
 
     def influx_token(self) -> str:
         """The token from the environment or its file. ConfigError when there is none."""
-        if self.influxdb.token is not None:
-            return self.influxdb.token.get_secret_value()
-        if self.influxdb.token_file is not None:
-            try:
-                return self.influxdb.token_file.read_text().strip()
-            except OSError as error:
-                raise ConfigError(f"influxdb.token_file cannot be read: {error.strerror}") from error
-        raise ConfigError(
-            "influxdb.url is set but there is no token",
-            mend="set STREAM_AD__INFLUXDB__TOKEN or influxdb.token_file",
-        )
+        token = read_secret("influxdb.token", self.influxdb.token, self.influxdb.token_file)
+        if token is None:
+            raise ConfigError(
+                "influxdb.url is set but there is no token",
+                mend="set STREAM_AD__INFLUXDB__TOKEN or influxdb.token_file",
+            )
+        return token
+
+
+def read_secret(key: str, given: SecretStr | None, file: Path | None) -> str | None:
+    """The secret `key` (section.name) as given, else the text of its file; None when there is neither, or it is empty.
+
+    ConfigError when the file cannot be read. A line end at the file's end is not part of the secret.
+    """
+    if given is not None and given.get_secret_value():
+        return given.get_secret_value()
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8").rstrip("\r\n") or None
+    except OSError as error:
+        raise ConfigError(f"{key}_file {file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigError(f"{key}_file {file}: expected text in UTF-8") from None
 
 
 def load_settings(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Settings:
@@ -121,6 +135,8 @@ def load_settings(path: Path | None = None, overrides: tuple[str, ...] = ()) -> 
         raise ConfigError(
             "; ".join(_explain(e) for e in error.errors()), mend=f"mend {path or DEFAULT_PATH} or the environment"
         ) from None
+    except SettingsError as error:  # a variable of a whole section that is no JSON; what it holds stays unsaid
+        raise ConfigError(str(error), mend="set single keys, as STREAM_AD__SECTION__KEY") from None
 
 
 def _read_toml(path: Path | None) -> dict[str, Any]:
@@ -135,11 +151,9 @@ def _read_toml(path: Path | None) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {chosen} is not TOML: {error}") from error
-    if "token" in data.get("influxdb", {}):
-        raise ConfigError(
-            f"config {chosen} holds influxdb.token",
-            mend="move it to STREAM_AD__INFLUXDB__TOKEN or to influxdb.token_file",
-        )
+    for section, name in _SECRETS:
+        if isinstance(data.get(section), dict) and name in data[section]:
+            raise ConfigError(f"config {chosen} holds {section}.{name}", mend=_secret_mend(section, name))
     return data
 
 
@@ -147,7 +161,9 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     section, dot, name = key.strip().partition(".")
     if not separator or not dot:
-        raise ConfigError(f"expected section.key=value, found {override!r}")
+        raise ConfigError(f"expected section.key=value, found {key!r}")
+    if (section, name) in _SECRETS:  # the arguments of a process are for everyone on the machine to read
+        raise ConfigError(f"{section}.{name} cannot be given on the command line", mend=_secret_mend(section, name))
     table = data.setdefault(section, {})
     if not isinstance(table, dict):
         raise ConfigError(f"{section!r} is not a section that --set can change")
@@ -155,8 +171,29 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+    """One broken setting. Of a whole section, which may hold secrets, nothing that was found is shown."""
+    where = tuple(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key"
-    found = "" if "token" in where else f", found {error['input']!r}"
-    return f"{where}: {error['msg'].removeprefix('Value error, ')}{found}"
+        return f"{'.'.join(where)}: unknown key"
+    secret = len(where) < 2 or where in _SECRETS
+    found = "" if secret else f", found {error['input']!r}"
+    return f"{'.'.join(where)}: {error['msg'].removeprefix('Value error, ')}{found}"
+
+
+def _secret_mend(section: str, name: str) -> str:
+    return f"move it to STREAM_AD__{section.upper()}__{name.upper()} or to {section}.{name}_file"
+
+
+def _secrets() -> frozenset[tuple[str, str]]:
+    """Section and name of every setting that is a secret."""
+    models = {name: field.annotation for name, field in Settings.model_fields.items()}
+    return frozenset(
+        (section, name)
+        for section, model in models.items()
+        if isinstance(model, type) and issubclass(model, BaseModel)
+        for name, field in model.model_fields.items()
+        if SecretStr in get_args(field.annotation)
+    )
+
+
+_SECRETS = _secrets()

@@ -84,8 +84,9 @@ def broker_answers(address: str) -> bool:
 class KafkaServer(LocalServer):
     """A broker of one's own, from the packages: for tests that stop, kill, pause or restart it.
 
-    `advertised` is the address that clients are sent to when it differs (a proxy in front). `properties`
-    add to or replace lines of server.properties.
+    `advertised` is the address that clients are sent to when it differs (a proxy in front). `second` is a listener
+    beside the first: its port and the address that its clients are sent to. `properties` add to or replace lines of
+    server.properties.
     """
 
     title = "Kafka"
@@ -98,6 +99,7 @@ class KafkaServer(LocalServer):
         heap: str = "512m",
         auto_create_topics: bool = False,
         advertised: str | None = None,
+        second: tuple[int, str] | None = None,
         properties: Mapping[str, str] | None = None,
         jvm_options: Sequence[str] = (),
     ) -> None:
@@ -106,6 +108,7 @@ class KafkaServer(LocalServer):
         self._heap = heap
         self._auto_create_topics = auto_create_topics
         self._advertised = advertised
+        self._second = second
         self._properties = dict(properties or {})
         self._jvm_options = list(jvm_options)
 
@@ -119,10 +122,10 @@ class KafkaServer(LocalServer):
             self._format([*java, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool"], settings)
         return [*java, f"-Xmx{self._heap}", *self._jvm_options, "kafka.Kafka", str(settings)]
 
-    def _format(self, tool: Sequence[str], settings: Path) -> None:
+    def _format(self, tool: Sequence[str], settings: Path, *more: str) -> None:
         cluster = "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]  # a leading "-" reads as an option
         done = subprocess.run(
-            [*tool, "format", "-t", cluster, "-c", str(settings)], capture_output=True, text=True, check=False
+            [*tool, "format", "-t", cluster, "-c", str(settings), *more], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             raise StartError(f"Kafka's storage format ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -142,6 +145,11 @@ class KafkaServer(LocalServer):
             "auto.create.topics.enable": str(self._auto_create_topics).lower(),
             **_ONE_NODE,
         }
+        if self._second is not None:
+            own, told = self._second
+            settings["listeners"] += f",SECOND://{HOST}:{own}"
+            settings["advertised.listeners"] += f",SECOND://{told}"
+            settings["listener.security.protocol.map"] += ",SECOND:PLAINTEXT"
         return settings | self._properties
 
     def _ready(self, port: int) -> bool:
