@@ -112,7 +112,9 @@ class KafkaSettings(_Section):
         if "@" in (self.bootstrap or ""):
             raise ValueError("bootstrap holds a user: take it out, and set sasl_username")
         given = {
-            key for key in self.model_fields_set if key.startswith(("sasl_", "ssl_")) and getattr(self, key) is not None
+            key
+            for key, field in type(self).model_fields.items()
+            if key.startswith(("sasl_", "ssl_")) and getattr(self, key) != field.default
         }
         uses_sasl, uses_tls = self.security_protocol.startswith("SASL_"), self.security_protocol.endswith("SSL")
         for prefix, used, which in (("sasl_", uses_sasl, "SASL_SSL"), ("ssl_", uses_tls, "SSL or SASL_SSL")):

@@ -20,6 +20,14 @@ _HEADER = """\
 """
 _EXAMPLES: dict[str, Any] = {
     "bootstrap": "localhost:9092",
+    "sasl_mechanism": "SCRAM-SHA-512",
+    "sasl_username": "stream-ad",
+    "sasl_password_file": "/run/secrets/kafka-password",
+    "ssl_ca_file": "/etc/ssl/kafka-ca.pem",
+    "ssl_cert_file": "/etc/ssl/stream-ad.pem",
+    "ssl_key_file": "/etc/ssl/stream-ad.key",
+    "ssl_key_password_file": "/run/secrets/kafka-key-password",
+    "ca_file": "/etc/ssl/influxdb-ca.pem",
     "url": "http://localhost:8086",
     "token_file": "/run/secrets/influxdb-token",
     "topic": "sensors",
