@@ -15,7 +15,7 @@ import msgspec
 
 from stream_ad.errors import ConfigError, RecordError
 from stream_ad.event_time import describe_span, event_time_ns, format_ns
-from stream_ad.json_values import NameCheck, as_columns, as_reading, describe_found, parse_json
+from stream_ad.json_values import NameCheck, as_columns, as_reading, check_utf8, describe_found, parse_json
 from stream_ad.records import DeadLetter, Observation, SourceRecord
 from stream_ad.settings import DetectorSettings, Subscription, duration_ns
 
@@ -95,10 +95,11 @@ class Decoder:
                 "Columns",
                 [
                     ("series", str | None, None),
+                    ("time", None, None),
                     ("times", list[int | float | str]),
                     ("values", dict[str, list[float | None]]),
                 ],
-                rename={"series": self._series_field, "times": self._times_field, "values": self._values_field},
+                rename=rename | {"times": self._times_field},
                 kw_only=True,
             )
         except ValueError as error:
@@ -116,6 +117,7 @@ class Decoder:
                 raise RecordError("empty", f"expected JSON, found {'no' if value is None else 'an empty'} value")
             if len(value) > self._max_bytes:
                 raise RecordError("too_large", f"expected at most {self._max_bytes} bytes, found {len(value)}")
+            check_utf8(value)
             parsed = self._fast(value)
             if parsed is None:
                 return self._slow(record, value)

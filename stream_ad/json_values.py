@@ -10,7 +10,7 @@ from typing import Any
 
 from stream_ad.errors import RecordError
 
-__all__ = ["MAX_NAME_CHARS", "NameCheck", "as_columns", "as_reading", "describe_found", "parse_json"]
+__all__ = ["MAX_NAME_CHARS", "NameCheck", "as_columns", "as_reading", "check_utf8", "describe_found", "parse_json"]
 
 MAX_NAME_CHARS = 256
 _SHOWN_CHARS = 80
@@ -37,16 +37,25 @@ def shorten(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
 
 
+def check_utf8(value: bytes) -> None:
+    """RecordError broken_json. Needed before msgspec, which takes any bytes in fields that it passes over."""
+    if value.isascii():
+        return
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        found = shorten(repr(value[error.start : error.start + 16]))
+        raise RecordError("broken_json", f"expected UTF-8, found {found} at byte {error.start}") from None
+
+
 def parse_json(value: bytes) -> Any:
     """The slow, lenient reading: NaN, Infinity, numbers out of range and a byte order mark pass.
 
     RecordError broken_json: not UTF-8, not JSON, or nested too deep.
     """
+    check_utf8(value)
     try:
         return json.loads(value.decode("utf-8-sig"), parse_int=_parse_int)
-    except UnicodeDecodeError as error:
-        found = shorten(repr(value[error.start : error.start + 16]))
-        raise RecordError("broken_json", f"expected UTF-8, found {found} at byte {error.start}") from None
     except RecursionError:
         raise RecordError("broken_json", "expected JSON, found brackets nested too deep") from None
     except ValueError as error:
