@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import faust
+from faust.types.auth import CredentialsT
 from mode import Service
 
 from stream_ad.errors import UnavailableError
 from stream_ad.ingest import Ingest
 from stream_ad.pipeline import Pipeline
-from stream_ad.settings import Settings
+from stream_ad.settings import KafkaSettings, Settings
 from stream_ad.wiring import (
     build_scorer,
     embedded,
@@ -107,12 +108,27 @@ def _one_line(record: logging.LogRecord) -> bool:
     return True
 
 
+def _credentials(kafka: KafkaSettings) -> CredentialsT | None:
+    """What the other clients show the broker, in faust's words."""
+    from stream_ad_connectors.kafka_security import security_options
+
+    options = security_options(kafka)
+    context = options.get("ssl_context")
+    if kafka.sasl_mechanism is not None:
+        user, password = options["sasl_plain_username"], options["sasl_plain_password"]
+        return faust.SASLCredentials(
+            username=user, password=password, ssl_context=context, mechanism=kafka.sasl_mechanism
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
 def _app(settings: Settings, directory: str) -> faust.App:
     kafka = settings.kafka
     servers = ";".join(f"kafka://{server.strip()}" for server in (kafka.bootstrap or "").split(","))
     app = faust.App(
         f"{kafka.group}.agents",
         broker=servers,
+        broker_credentials=_credentials(kafka),
         datadir=directory,
         web_enabled=False,
         topic_disable_leader=True,

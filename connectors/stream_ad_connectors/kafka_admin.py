@@ -16,7 +16,8 @@ from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from stream_ad.settings import KafkaSettings
-from stream_ad_connectors.kafka_common import kafka_error, missing_topic, python_options, quiet, reach, timeout_ms
+from stream_ad_connectors.kafka_common import kafka_error, missing_topic, python_options, quiet, timeout_ms
+from stream_ad_connectors.kafka_security import reach
 
 __all__ = ["CommittedOffset", "GroupLag", "KafkaAdmin", "ensure_topics"]
 

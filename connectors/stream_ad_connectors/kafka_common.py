@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,17 @@ from typing import Any
 
 from stream_ad.errors import AccessError, ConfigError, DataError, StreamAdError, UnavailableError
 from stream_ad.settings import KafkaSettings
+from stream_ad_connectors.kafka_security import bootstrap_servers, security_options
 
-__all__ = ["bootstrap_servers", "kafka_error", "missing_topic", "python_options", "quiet", "reach", "timeout_ms"]
+__all__ = ["async_options", "kafka_error", "missing_topic", "python_options", "quiet", "timeout_ms"]
 
-_ACCESS = ("AuthorizationFailedError", "AuthenticationFailedError", "AuthorizationError", "AuthorizationFailed")
+_ACCESS = (
+    "AuthorizationFailedError",
+    "AuthenticationFailedError",
+    "AuthenticationFailed",
+    "AuthorizationError",
+    "AuthorizationFailed",
+)
 _CONFIG = frozenset(
     {
         "AuthenticationMethodNotSupported",
@@ -45,47 +51,30 @@ _DATA = frozenset(
 _TRANSIENT = frozenset({"KafkaTimeoutError", "KafkaConnectionError", "NoBrokersAvailable", "NodeNotReadyError"})
 
 
-def bootstrap_servers(settings: KafkaSettings) -> list[str]:
-    """The brokers' addresses. ConfigError when there are none."""
-    servers = [part.strip() for part in (settings.bootstrap or "").split(",") if part.strip()]
-    if not servers:
-        raise ConfigError("kafka.bootstrap is not set", mend="set kafka.bootstrap to host:port of a broker")
-    return servers
-
-
 def timeout_ms(settings: KafkaSettings) -> int:
     return max(1, int(settings.request_timeout_s * 1000))
 
 
 def python_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Options that every kafka-python client takes; the one place for security options to come."""
+    """Arguments that every client of kafka-python takes."""
     return {
         "bootstrap_servers": bootstrap_servers(settings),
         "bootstrap_timeout_ms": timeout_ms(settings),
         "request_timeout_ms": timeout_ms(settings),
         "reconnect_backoff_max_ms": 1000,
         "client_id": "stream-ad",
+        **security_options(settings),
     }
 
 
-def reach(settings: KafkaSettings) -> None:
-    """OSError when nobody listens at any of the brokers' addresses.
-
-    Asked before a client of kafka-python is made: one that finds no broker raises from its constructor and leaves its
-    thread behind, and a worker that waits for its broker would gather them.
-    """
-    refused: OSError | None = None
-    for server in bootstrap_servers(settings):
-        host, _, port = server.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=settings.request_timeout_s).close()
-        except ValueError as error:
-            raise ConfigError(f"kafka.bootstrap: expected host:port, found {server!r}") from error
-        except OSError as error:
-            refused = error
-        else:
-            return
-    raise refused or OSError("no address")
+def async_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Arguments that every client of aiokafka takes."""
+    return {
+        "bootstrap_servers": bootstrap_servers(settings),
+        "request_timeout_ms": timeout_ms(settings),
+        "client_id": "stream-ad",
+        **security_options(settings),
+    }
 
 
 class _Quiet:

@@ -13,7 +13,8 @@ from stream_ad.errors import ConfigError, DataError, UnavailableError
 from stream_ad.records import DeadLetter, SourcePosition, SourceRecord
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_admin import KafkaAdmin
-from stream_ad_connectors.kafka_common import kafka_error, python_options, quiet, reach
+from stream_ad_connectors.kafka_common import kafka_error, python_options, quiet
+from stream_ad_connectors.kafka_security import reach
 
 __all__ = ["KafkaDeadLetterReader", "dead_letter_of"]
 

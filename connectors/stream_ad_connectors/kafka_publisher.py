@@ -10,7 +10,8 @@ from kafka.errors import KafkaError
 from stream_ad.errors import ConfigError
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_admin import KafkaAdmin
-from stream_ad_connectors.kafka_common import kafka_error, python_options, quiet, reach, timeout_ms
+from stream_ad_connectors.kafka_common import kafka_error, python_options, quiet, timeout_ms
+from stream_ad_connectors.kafka_security import reach
 
 __all__ = ["KafkaPublisher"]
 

@@ -14,7 +14,8 @@ from stream_ad.records import Alert, DeadLetter, Outputs
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.alert_json import alert_from_json, alert_to_json
 from stream_ad_connectors.kafka_admin import KafkaAdmin, ensure_topics
-from stream_ad_connectors.kafka_common import kafka_error, python_options, quiet, reach, timeout_ms
+from stream_ad_connectors.kafka_common import kafka_error, python_options, quiet, timeout_ms
+from stream_ad_connectors.kafka_security import reach
 
 __all__ = ["KafkaSink", "alert_from_json", "alert_to_json", "dead_letter_headers", "ensure_topics"]
 

@@ -19,7 +19,7 @@ from stream_ad.ports import AssignmentListener, Checkpoint
 from stream_ad.records import SourcePosition, SourceRecord
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_admin import KafkaAdmin
-from stream_ad_connectors.kafka_common import bootstrap_servers, kafka_error, quiet, timeout_ms
+from stream_ad_connectors.kafka_common import async_options, kafka_error, quiet
 from stream_ad_connectors.kafka_turnstile import Turnstile
 
 __all__ = ["KafkaSource", "kafka_records"]
@@ -157,8 +157,7 @@ class KafkaSource:
     def _make_consumer(self) -> AIOKafkaConsumer[bytes, bytes]:
         session_ms = int(self._settings.session_timeout_s * 1000)
         return AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers(self._settings),
-            client_id="stream-ad",
+            **async_options(self._settings),
             group_id=self._settings.group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -167,7 +166,6 @@ class KafkaSource:
             heartbeat_interval_ms=max(100, min(3000, session_ms // 4)),
             rebalance_timeout_ms=int(REBALANCE_TIMEOUT_S * 1000),
             max_poll_interval_ms=int(MAX_POLL_INTERVAL_S * 1000),
-            request_timeout_ms=timeout_ms(self._settings),
             max_poll_records=self._max_records,
         )
 

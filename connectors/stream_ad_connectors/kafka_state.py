@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from stream_ad.errors import ConfigError, UnavailableError
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_admin import STATE_MAX_BYTES, KafkaAdmin
-from stream_ad_connectors.kafka_common import bootstrap_servers, kafka_error, quiet, timeout_ms
+from stream_ad_connectors.kafka_common import async_options, kafka_error, quiet
 
 __all__ = ["KafkaStateStore"]
 
@@ -36,12 +36,10 @@ class KafkaStateStore:
         """Series -> newest state. UnavailableError when the broker stops answering on the way."""
         await self._check(partition)
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers(self._settings),
-            client_id="stream-ad",
+            **async_options(self._settings),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            request_timeout_ms=timeout_ms(self._settings),
             max_partition_fetch_bytes=STATE_MAX_BYTES,
         )
         prefix = topic.encode() + b"\0"
@@ -114,13 +112,11 @@ class KafkaStateStore:
     async def _connected(self) -> AIOKafkaProducer:
         if self._producer is None:
             producer = AIOKafkaProducer(
-                bootstrap_servers=bootstrap_servers(self._settings),
-                client_id="stream-ad",
+                **async_options(self._settings),
                 acks="all",
                 enable_idempotence=True,
                 max_request_size=STATE_MAX_BYTES,
                 max_batch_size=256 * 1024,
-                request_timeout_ms=timeout_ms(self._settings),
             )
             self._producer = producer
             with quiet():
