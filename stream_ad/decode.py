@@ -9,13 +9,13 @@ out of range, wrong types) is read once more by the slow path, which also finds 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from stream_ad.errors import ConfigError, RecordError
 from stream_ad.event_time import describe_span, event_time_ns, format_ns
-from stream_ad.json_values import NameCheck, as_columns, as_reading, check_utf8, describe_found, parse_json
+from stream_ad.json_values import MAX_READING, NameCheck, as_columns, as_reading, check_utf8, describe_found, parse_json
 from stream_ad.records import DeadLetter, Observation, SourceRecord
 from stream_ad.settings import DetectorSettings, Subscription, duration_ns
 
@@ -78,13 +78,13 @@ class Decoder:
         """Decoders of rows (object or array of objects) and of columns; None where the slow path must do."""
         if not self._values_field:
             return None, None
-        readings = dict[str, float | None]
+        number = Annotated[float, msgspec.Meta(ge=-MAX_READING, le=MAX_READING)] | None
         rename = {"series": self._series_field, "time": self._time_field, "values": self._values_field}
         time = int | float | str | None
         try:
             row = msgspec.defstruct(
                 "Row",
-                [("series", str | None, None), ("time", time, None), ("values", readings)],
+                [("series", str | None, None), ("time", time, None), ("values", dict[str, number])],
                 rename=rename,
                 kw_only=True,
             )
@@ -97,7 +97,7 @@ class Decoder:
                     ("series", str | None, None),
                     ("time", None, None),
                     ("times", list[int | float | str]),
-                    ("values", dict[str, list[float | None]]),
+                    ("values", dict[str, list[number]]),
                 ],
                 rename=rename | {"times": self._times_field},
                 kw_only=True,

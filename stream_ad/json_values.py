@@ -10,9 +10,19 @@ from typing import Any
 
 from stream_ad.errors import RecordError
 
-__all__ = ["MAX_NAME_CHARS", "NameCheck", "as_columns", "as_reading", "check_utf8", "describe_found", "parse_json"]
+__all__ = [
+    "MAX_NAME_CHARS",
+    "MAX_READING",
+    "NameCheck",
+    "as_columns",
+    "as_reading",
+    "check_utf8",
+    "describe_found",
+    "parse_json",
+]
 
 MAX_NAME_CHARS = 256
+MAX_READING = 3.4028234663852886e38  # what float32 can hold
 _SHOWN_CHARS = 80
 _CACHED_NAMES = 65_536
 _LONGEST_INT = 400  # digits; longer integers are beyond float64, hence read as infinite floats
@@ -68,7 +78,7 @@ def _parse_int(text: str) -> int | float:
 
 
 def as_reading(channel: str, reading: object) -> float:
-    """A finite float, or NaN for null and for what float64 cannot hold. RecordError wrong_type."""
+    """A finite float, or NaN for null and for what float32 cannot hold. RecordError wrong_type."""
     if reading is None:
         return math.nan
     if isinstance(reading, bool) or not isinstance(reading, int | float):
@@ -78,7 +88,7 @@ def as_reading(channel: str, reading: object) -> float:
         number = float(reading)
     except OverflowError:
         return math.nan
-    return number if math.isfinite(number) else math.nan
+    return number if abs(number) <= MAX_READING else math.nan
 
 
 def as_columns(readings: dict[str, Any]) -> dict[str, list[Any]]:

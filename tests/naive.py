@@ -91,7 +91,7 @@ def _reading(reading: Any) -> float:
         return math.nan
     if type(reading) not in (int, float):
         raise RecordError("wrong_type", "reading")
-    return float(reading) if abs(reading) <= 1.7976931348623157e308 else math.nan
+    return float(reading) if abs(reading) <= 3.4028234663852886e38 else math.nan
 
 
 def cluster_peaks(raw: Sequence[float], level: float, run: int) -> list[float]:

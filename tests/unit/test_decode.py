@@ -54,7 +54,20 @@ def test_unknown_fields_are_ignored_and_the_key_names_the_series() -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["null", "NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" + "0" * 400, "9" * 6000]
+    "token",
+    [
+        "null",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e999",
+        "-1e999",
+        "3.5e38",
+        "-1e300",
+        "1" + "0" * 40,
+        "1" + "0" * 400,
+        "9" * 6000,
+    ],
 )
 def test_a_reading_that_is_not_finite_is_masked(token: str) -> None:
     value = b'{"series":"m1","time":%d,"values":{"a":%s,"b":2}}' % (NOW_MS, token.encode())
