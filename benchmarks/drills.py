@@ -1,18 +1,20 @@
-"""Random faults against running workers on a real broker and a real store; the store against an undisturbed run.
+"""Random overlapping faults against running workers on a real broker and store; the store against an undisturbed run.
 
-    python benchmarks/drills.py --out FILE.json [--faults N] [--seed S]
+    python benchmarks/drills.py --out FILE.json [--faults N] [--seed S] [--resume]
 
-One drill takes 14 faults; N faults are as many drills as that needs, each on a broker and a store of its own.
+A drill takes up to 96 faults in bursts of 12 that overlap; N faults are as many drills as that needs. Of four drills
+one is on the embedded store with a disk that fills up (that needs the right to mount), one tells silent series early.
+FILE is written after each drill; with --resume the drills that it holds are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import tempfile
-from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.integration.drills import Outcome, run_drill
-from tests.services.influxdb import InfluxServer
-from tests.services.kafka import KafkaServer
+from tests.integration.drills import Plan, World, run_drill
 
-FAULTS_PER_DRILL = 14
+FAULTS_PER_DRILL = 96
+TOTALS = (
+    *("faults", "records", "slots", "revised", "lost", "duplicate", "differing"),
+    *("alerts", "alerts_lost", "alerts_doubled", "alerts_differing", "events_repeated"),
+    *("dead_letters", "dead_letters_lost", "crashes", "gave_up", "not_in_time"),
+)
 
 
 def main() -> None:
@@ -33,38 +38,58 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--faults", type=int, default=FAULTS_PER_DRILL)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
-    outcomes: list[Outcome] = []
-    left = args.faults
-    while left > 0:
-        seed = args.seed + len(outcomes)
-        with tempfile.TemporaryDirectory() as home, KafkaServer() as broker, InfluxServer() as store:
-            store.setup()
-            count = min(left, FAULTS_PER_DRILL)
-            outcomes.append(run_drill(Path(home), broker, store, faults=count, seed=seed, say=_say))
-        left -= FAULTS_PER_DRILL
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(summary(outcomes), indent=1) + "\n")
-        print(json.dumps({k: v for k, v in summary(outcomes).items() if k != "drills"}), flush=True)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    done: list[dict[str, Any]] = json.loads(args.out.read_text())["drills"] if args.resume else []
+    with World() as world:
+        for plan in plans(args.faults, args.seed):
+            if any(drill["seed"] == plan.seed for drill in done):
+                continue
+            with tempfile.TemporaryDirectory() as home:
+                done.append(run_drill(Path(home), world, plan, say=_say).as_json())
+            args.out.write_text(json.dumps(summary(done), indent=1) + "\n")
+            _say(json.dumps({k: v for k, v in summary(done).items() if k != "drills"}))
+
+
+def plans(faults: int, seed: int) -> list[Plan]:
+    """Drills that take `faults` together; each is known by its seed."""
+    found = []
+    while faults > 0:
+        number = len(found)
+        embedded = number % 4 == 1 and os.geteuid() == 0
+        count = min(faults, FAULTS_PER_DRILL)
+        found.append(Plan(seed + number, count, embedded=embedded, silence=number % 4 == 2))
+        faults -= count
+    return found
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def summary(outcomes: list[Outcome]) -> dict[str, Any]:
+def summary(drills: list[dict[str, Any]]) -> dict[str, Any]:
     """Totals over the drills, and each drill."""
-    names = ("faults", "slots", "lost", "duplicate", "differing", "alerts", "alerts_lost", "alerts_doubled")
-    recovery = [seconds for outcome in outcomes for seconds in outcome.recovery_s]
+    recovery = [seconds for drill in drills for seconds in drill["recovery_s"]]
+    by_kind: dict[str, int] = {}
+    for drill in drills:
+        for kind, count in drill["by_kind"].items():
+            by_kind[kind] = by_kind.get(kind, 0) + count
+    minutes = sum(drill["wall_s"] for drill in drills) / 60
     return {
         "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("stream-ad", "torch", "numpy", "aiokafka", "influxdb-client")},
-        **{name: sum(getattr(outcome, name) for outcome in outcomes) for name in names},
-        "by_kind": dict(sum((outcome.by_kind for outcome in outcomes), Counter())),
-        "recovery_median_s": round(float(np.median(recovery)), 2),
-        "recovery_max_s": round(max(recovery), 2),
-        "drills": [outcome.as_json() for outcome in outcomes],
+        **{name: sum(drill[name] for drill in drills) for name in TOTALS},
+        "by_kind": by_kind,
+        "faults_per_minute": round(sum(drill["faults"] for drill in drills) / minutes, 1),
+        "recovery_s": {
+            "bursts": len(recovery),
+            "median": round(float(np.median(recovery)), 2),
+            "p95": round(float(np.quantile(recovery, 0.95)), 2),
+            "max": round(max(recovery), 2),
+        },
+        "drills": drills,
     }
 
 

@@ -1,4 +1,4 @@
-"""A short drill: each kind of fault once, and the store ends as if there had been none."""
+"""A short drill: every kind of fault once, overlapping, and the store ends as if there had been none."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.drills import run_drill
-from tests.services.influxdb import InfluxServer
-from tests.services.kafka import KafkaServer
+from tests.integration.drills import Plan, World, run_drill
+from tests.integration.drills.faults import kinds
+from tests.services.errors import skip_if_unavailable
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(600)
-def test_no_fault_loses_doubles_or_changes_a_score(
-    tmp_path: Path, kafka_server: KafkaServer, influx_server: InfluxServer
-) -> None:
-    outcome = run_drill(tmp_path, kafka_server, influx_server, faults=7, seed=3)
-    assert len(outcome.by_kind) == 7
+def test_faults_that_overlap_lose_double_and_change_nothing(tmp_path: Path) -> None:
+    every = len(kinds(embedded=False))
+    with skip_if_unavailable(), World() as world:
+        outcome = run_drill(tmp_path, world, Plan(seed=3, faults=every, at_once=every))
     assert outcome.clean, outcome.as_json()
-    assert outcome.slots == 3 * 300 * 8
+    assert len(outcome.by_kind) == every
+    assert outcome.slots > 0
     assert outcome.alerts > 0
+    assert outcome.revised > 0
+    assert outcome.dead_letters > 0

@@ -1,0 +1,176 @@
+"""Worker processes, forked from one that has imported everything: a start costs what the worker does, not Python."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+__all__ = ["Crew", "Worker"]
+
+_PRELOAD = (
+    "stream_ad.cli",
+    "stream_ad.worker",
+    "stream_ad_models.imputer",
+    "stream_ad_models.scorers",
+    "stream_ad_connectors.influx",
+    "stream_ad_connectors.kafka_sink",
+    "stream_ad_connectors.kafka_source",
+    "stream_ad_connectors.kafka_state",
+    "stream_ad_connectors.profiles",
+    "stream_ad_connectors.sqlite",
+    "tests.integration.drills.workers",
+)
+_GRACE_S = 30.0  # what a supervisor gives a worker that it asked to end
+_PR_SET_PDEATHSIG = 1
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_PRELOAD))
+    return context
+
+
+def _work(home: str, environment: dict[str, str], log: str) -> None:
+    """`stream-ad worker` in `home`; it dies with the drill."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.chdir(home)
+    os.environ.update(environment)
+    sys.argv = ["stream-ad", "worker"]
+    from stream_ad.cli import main
+
+    main()
+
+
+class Worker:
+    """One process. Safe to use from several threads."""
+
+    def __init__(self, home: Path, environment: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        self.asked = False  # the drill ended it
+        self._lock = threading.Lock()
+        self._process = _context().Process(target=_work, args=(str(home), dict(environment), str(log)), daemon=True)
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
+    def exit_code(self) -> int | None:
+        with self._lock:
+            return self._process.exitcode
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.exit_code() is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout_s: float) -> int | None:
+        deadline = time.monotonic() + timeout_s
+        while (code := self.exit_code()) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return code
+
+    def kill(self) -> None:
+        self.asked = True
+        self.signal(signal.SIGKILL)
+        self.wait(30)
+
+    def terminate(self) -> int | None:
+        """Exit code after SIGTERM; None when it had to be killed."""
+        self.asked = True
+        self.signal(signal.SIGTERM)
+        code = self.wait(_GRACE_S)
+        if code is None:
+            self.kill()
+        return code
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+class Crew:
+    """The workers of one job and their supervisor: one that gives up is started again."""
+
+    def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
+        self._home = home
+        self._environment = environment
+        self._lock = threading.RLock()
+        self._ending = threading.Event()
+        self.running: list[Worker] = []
+        self.ended: list[Worker] = []
+        self.gave_up: list[str] = []  # the last line of each that ended by itself
+        self.not_in_time = 0
+        self._supervisor = threading.Thread(target=self._supervise, daemon=True)
+        self._supervisor.start()
+
+    def add(self) -> Worker:
+        with self._lock:
+            number = len(self.running) + len(self.ended)
+            worker = Worker(self._home, self._environment, self._home / f"worker-{number}.log")
+            self.running.append(worker)
+            return worker
+
+    def pick(self, chance: float) -> Worker:
+        """One that runs, as soon as there is one; 0 <= chance < 1 chooses."""
+        while True:
+            with self._lock:
+                if self.running:
+                    return self.running[int(chance * len(self.running))]
+            time.sleep(0.05)
+
+    def dismiss(self, worker: Worker, *, gently: bool) -> bool:
+        """False when it has ended already, or is being ended."""
+        with self._lock:
+            if worker.asked or worker not in self.running:
+                return False
+            worker.asked = True
+        if gently:
+            self.not_in_time += worker.terminate() is None
+        else:
+            worker.kill()
+        self._forget(worker)
+        return True
+
+    def close(self) -> list[int | None]:
+        """Ends all in order; their exit codes. A second call ends nothing."""
+        self._ending.set()
+        self._supervisor.join()
+        for worker in self.running:
+            worker.asked = True
+            worker.signal(signal.SIGTERM)
+        codes = [worker.terminate() for worker in self.running]
+        for worker in list(self.running):
+            self._forget(worker)
+        return codes
+
+    def tracebacks(self) -> list[str]:
+        """The ends of the logs of those that ended as nobody meant them to."""
+        signs = ("Traceback (most recent", "this was not expected")
+        every = [worker.text() for worker in (*self.ended, *self.running)]
+        return [text[-3000:] for text in every if any(sign in text for sign in signs)]
+
+    def _forget(self, worker: Worker) -> None:
+        with self._lock:
+            if worker in self.running:
+                self.running.remove(worker)
+                self.ended.append(worker)
+
+    def _supervise(self) -> None:
+        while not self._ending.wait(0.3):
+            with self._lock:
+                gone = [w for w in self.running if not w.asked and w.exit_code() is not None]
+                for worker in gone:
+                    last = (worker.text().strip().splitlines() or [""])[-1]
+                    self.gave_up.append(f"{worker.exit_code()}: {last[:300]}")
+                    self._forget(worker)
+                    self.add()
