@@ -101,6 +101,8 @@ class Settings(BaseSettings):
                 "influxdb.url is set but there is no token",
                 mend="set STREAM_AD__INFLUXDB__TOKEN or influxdb.token_file",
             )
+        if not (token.isascii() and token.isprintable()):  # else a library would print it to say so
+            raise ConfigError("influxdb.token holds a character that no token has", mend="was it copied whole?")
         return token
 
 

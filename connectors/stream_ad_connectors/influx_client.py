@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import ssl
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from time import time as now_s
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.csv
@@ -19,6 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from stream_ad.errors import AccessError, ConfigError, DataError, StreamAdError, UnavailableError
 from stream_ad.settings import Settings
+from stream_ad_connectors.tls import client_context, tls_error
 
 __all__ = ["InfluxConnection"]
 
@@ -45,8 +48,15 @@ class InfluxConnection:
             if not getattr(influx, key):
                 raise ConfigError(f"influxdb.{key} is not set", mend=f"set influxdb.{key}")
         self._url, self._org, self._bucket = influx.url, influx.org, influx.bucket
+        tls: Any = {}
+        if urlsplit(influx.url).scheme == "https":
+            tls = {"ssl_context": client_context("influxdb", influx.ca_file)}
         self._client: Any = InfluxDBClient(
-            url=influx.url, token=settings.influx_token(), org=influx.org, timeout=max(1, int(influx.timeout_s * 1000))
+            url=influx.url,
+            token=settings.influx_token(),
+            org=influx.org,
+            timeout=max(1, int(influx.timeout_s * 1000)),
+            **tls,
         )
         self._writer: Any = self._client.write_api(write_options=SYNCHRONOUS)
         self._reader = self._client.query_api()
@@ -115,16 +125,22 @@ class InfluxConnection:
 
     def _explain(self, error: BaseException, doing: str) -> StreamAdError:
         what = f"{doing} InfluxDB at {self._url}"
-        if not isinstance(error, InfluxDBError):
-            return UnavailableError(
+        status = _status(error) if isinstance(error, InfluxDBError) else 0
+        if not isinstance(error, InfluxDBError) or not status:  # the client makes a failed handshake an answer of 0
+            refused = _refused(error, f"InfluxDB at {self._url}")
+            return refused or UnavailableError(
                 f"{what}: no answer ({type(error).__name__})", mend="is it running and influxdb.url right?"
             )
-        status, text = _status(error), str(error.message).strip()[:300]
+        text = str(error.message).strip()[:300]
         if status in (401, 403):
+            verb = "write" if doing.startswith("writing") else "read"
+            refusal = "the token is not accepted" if status == 401 else f"the token may not {verb}"
             return AccessError(
-                f"{what}: {status}, the token is not accepted for bucket {self._bucket!r}",
+                f"{what}: {status}, {refusal} (bucket {self._bucket!r} of {self._org!r})",
                 mend="set STREAM_AD__INFLUXDB__TOKEN to a token that may read and write the bucket",
             )
+        if status == 400 and "HTTPS server" in text:
+            return ConfigError(f"{what}: it speaks TLS", mend="set influxdb.url to https://...")
         if status == 404 or (status == 400 and "not found" in text):
             return ConfigError(
                 f"{what}: {text or 'not found'} (organisation {self._org!r}, bucket {self._bucket!r})",
@@ -133,6 +149,20 @@ class InfluxConnection:
         if status == 429 or status >= 500:
             return UnavailableError(f"{what}: {status} {text}", retry_after_s=_retry_after(error))
         return StreamAdError(f"{what}: {status} {text}")
+
+
+def _refused(error: BaseException, whom: str) -> AccessError | None:
+    """What a failed TLS handshake says, from under all it is wrapped in; None when it was none."""
+    waiting: list[object] = [error]
+    seen: list[object] = []
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, ssl.SSLError):
+            return tls_error(one, whom, "influxdb")
+        if isinstance(one, BaseException) and one not in seen:
+            seen.append(one)
+            waiting += [getattr(one, "reason", None), one.__context__, *one.args]
+    return None
 
 
 def _blocks(body: bytes) -> list[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.services.cache import Say, say_on_stderr
+from tests.services.certificates import Certificates
 from tests.services.containers import ContainerServer, image_ready
 from tests.services.errors import StartError
 from tests.services.influxdb_build import INFLUXDB_VERSION, influxd_path
@@ -29,6 +31,7 @@ __all__ = [
     "prepare_influxdb",
     "running_influxdb",
     "setup",
+    "with_limited_token",
 ]
 
 INFLUXDB_VARIABLE = "STREAM_AD_TEST_INFLUXDB"
@@ -61,30 +64,33 @@ class Influx:
         return cls(**values)
 
 
-def _call(url: str, method: str = "GET", body: object = None, token: str | None = None) -> Any:
-    """One JSON request; urllib's errors pass through."""
+def _call(url: str, method: str = "GET", body: object = None, token: str | None = None, ca: Path | None = None) -> Any:
+    """One JSON request; urllib's errors pass through. ca: the authority of a server that speaks TLS."""
     headers = {"Content-Type": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Token {token}"
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers, method=method)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is never proxied
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]  # loopback is never proxied
+    if ca is not None:
+        handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca)))
+    opener = urllib.request.build_opener(*handlers)
     with opener.open(request, timeout=10) as response:
         content = response.read()
     return json.loads(content) if content else None
 
 
-def influx_answers(url: str) -> bool:
+def influx_answers(url: str, ca: Path | None = None) -> bool:
     """True when the server calls itself healthy."""
     try:
-        return bool(_call(f"{url}/health")["status"] == "pass")
+        return bool(_call(f"{url}/health", ca=ca)["status"] == "pass")
     except (OSError, ValueError):
         return False
 
 
-def setup(influx: Influx) -> None:
+def setup(influx: Influx, ca: Path | None = None) -> None:
     """Make the first organisation, bucket and token, unless that was done before."""
-    if not _call(f"{influx.url}/api/v2/setup")["allowed"]:
+    if not _call(f"{influx.url}/api/v2/setup", ca=ca)["allowed"]:
         return
     body = {
         "username": "stream-ad",
@@ -94,7 +100,7 @@ def setup(influx: Influx) -> None:
         "token": influx.token,
     }
     try:
-        _call(f"{influx.url}/api/v2/setup", "POST", body)
+        _call(f"{influx.url}/api/v2/setup", "POST", body, ca=ca)
     except urllib.error.HTTPError as error:
         raise StartError(f"InfluxDB's setup was refused with {error.code}: {error.read().decode()}") from error
 
@@ -107,6 +113,16 @@ def create_bucket(influx: Influx, name: str) -> Influx:
     return replace(influx, bucket=name)
 
 
+def with_limited_token(influx: Influx, *actions: str, ca: Path | None = None) -> Influx:
+    """The same bucket with a token that may do there what `actions` name ("read", "write"), and nothing else."""
+    found = _call(f"{influx.url}/api/v2/buckets?org={influx.org}&name={influx.bucket}", token=influx.token, ca=ca)
+    bucket = found["buckets"][0]
+    resource = {"type": "buckets", "id": bucket["id"], "orgID": bucket["orgID"]}
+    body = {"orgID": bucket["orgID"], "permissions": [{"action": action, "resource": resource} for action in actions]}
+    made = _call(f"{influx.url}/api/v2/authorizations", "POST", body, influx.token, ca)
+    return replace(influx, token=made["token"])
+
+
 def delete_bucket(influx: Influx) -> None:
     """Delete the bucket that `influx` names, if it is still there."""
     url = f"{influx.url}/api/v2/buckets"
@@ -117,7 +133,8 @@ def delete_bucket(influx: Influx) -> None:
 class InfluxServer(LocalServer):
     """A store of one's own, from the packages: for tests that stop, kill, pause or restart it.
 
-    `start` brings the server up, `setup` (idempotent) makes the organisation, bucket and token.
+    `start` brings the server up, `setup` (idempotent) makes the organisation, bucket and token. With certificates it
+    speaks TLS.
     """
 
     title = "InfluxDB"
@@ -130,8 +147,10 @@ class InfluxServer(LocalServer):
         org: str = "stream-ad",
         bucket: str = "stream-ad",
         token: str | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         super().__init__(port, data_dir)
+        self._certificates = certificates
         self._org = org
         self._bucket = bucket
         self._token = token or secrets.token_urlsafe(24)
@@ -139,15 +158,27 @@ class InfluxServer(LocalServer):
     @property
     def influx(self) -> Influx:
         """How clients reach it, whether it runs or not."""
-        return Influx(f"http://{self.address}", self._org, self._bucket, self._token)
+        return Influx(f"{self._scheme}://{self.address}", self._org, self._bucket, self._token)
 
     def setup(self) -> Influx:
         """Make the organisation, bucket and token on a running server."""
-        setup(self.influx)
+        setup(self.influx, self._ca)
         return self.influx
+
+    @property
+    def _scheme(self) -> str:
+        return "http" if self._certificates is None else "https"
+
+    @property
+    def _ca(self) -> Path | None:
+        return self._certificates.ca if self._certificates is not None else None
 
     def _command(self, port: int) -> list[str]:
         data = self.data_dir
+        tls = []
+        if self._certificates is not None:
+            certificate, key = self._certificates.server_certificate, self._certificates.server_key
+            tls = [f"--tls-cert={certificate}", f"--tls-key={key}"]
         return [
             str(influxd_path()),
             f"--http-bind-address={HOST}:{port}",
@@ -156,13 +187,14 @@ class InfluxServer(LocalServer):
             f"--engine-path={data / 'engine'}",
             "--reporting-disabled",
             "--log-level=warn",
+            *tls,
         ]
 
     def _environment(self) -> dict[str, str]:
         return {key: value for key, value in os.environ.items() if not key.startswith("INFLUXD_")}
 
     def _ready(self, port: int) -> bool:
-        return influx_answers(f"http://{HOST}:{port}")
+        return influx_answers(f"{self._scheme}://{HOST}:{port}", self._ca)
 
 
 def prepare_influxdb(say: Say = say_on_stderr) -> None:
