@@ -55,6 +55,7 @@ class Job:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     supervised: bool = False
+    step: str = "1s"
     _replaced: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def init(self) -> None:
@@ -62,7 +63,7 @@ class Job:
         influx = self.influx
         self.run(
             *("init", "--kafka", self.kafka, "--influxdb", influx.url, "--org", influx.org, "--bucket", influx.bucket),
-            *("--topic", self.topic, "--step", "1s"),
+            *("--topic", self.topic, "--step", self.step),
         )
 
     @property

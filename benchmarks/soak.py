@@ -1,0 +1,320 @@
+"""One worker at a steady load for long: do memory, lag and latency stay flat?
+
+    python benchmarks/soak.py --out FILE.json [--minutes 60] [--rate 2000] [--series 200] [--channels 38] [--seed S]
+        [--scorer universal] [--detail none]
+
+A producer of its own process sends `rate` observations a second (JSON, one a record; each series one in every step of
+series / rate seconds, stamped with the time they are made at) through a real Kafka to a worker as users run it, and a
+real InfluxDB. Every 50 steps a tenth of one series' channels, at least one, leap for 8 steps, and an alert is awaited.
+Sampled every 10 s: resident memory, CPU seconds, the group's lag (records not committed: up to 5 s of them are only
+not committed yet), how old the newest score of one series is; and of each alert, the time from its first slot to its
+record on the alerts topic. The settings ask for `delay + hop` steps of that age and latency. Flat: Theil-Sen slopes an
+hour, and the medians of the first and the last third. In the end every slot has to be in the store. A plot goes
+beside FILE.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import msgspec
+import numpy as np
+import pandas as pd
+import psutil
+from about import about
+from influxdb_client.client.influxdb_client import InfluxDBClient
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from numpy.typing import NDArray
+from scipy.stats import theilslopes
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from stream_ad_connectors.kafka_publisher import KafkaPublisher
+from throughput import cpu_s, listener
+
+from stream_ad.settings import KafkaSettings
+from tests.integration.jobs import Job
+from tests.services.influxdb import running_influxdb
+from tests.services.kafka import running_kafka
+
+TOPIC, PARTITIONS = "soak", 4
+TRAIN_STEPS = 2048
+LEAP_EVERY, LEAP_STEPS, LEAP = 50, 8, 8.0
+SAMPLE_S, WARM_S = 10.0, 60.0
+FIGURES = {
+    "worker_mib": "worker's memory, MiB",
+    "lag": "records not committed",
+    "age_s": "age of the newest score, s",
+    "alert_s": "slot to alert, s",
+}
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A cycle of its own in every channel, and noise, without an end."""
+
+    series: int
+    channels: int
+    rate: float
+    seed: int
+
+    @property
+    def names(self) -> list[str]:
+        return [f"series-{number:04d}" for number in range(self.series)]
+
+    @property
+    def columns(self) -> list[str]:
+        return [f"channel-{number:02d}" for number in range(self.channels)]
+
+    @property
+    def step_ms(self) -> int:
+        return round(1000 * self.series / self.rate)
+
+    def values(self, slots: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+        """[slot, series, channel], four decimals."""
+        own = np.random.default_rng(self.seed)
+        shape = (self.series, self.channels)
+        period, phase = own.uniform(20, 200, shape), own.uniform(0, 2 * np.pi, shape)
+        angle = 2 * np.pi * slots[:, None, None] / period + phase
+        return np.round(np.sin(angle) + 0.1 * rng.standard_normal(angle.shape), 4)
+
+    def write_history(self, folder: Path) -> list[str]:
+        values = self.values(np.arange(-TRAIN_STEPS, 0), np.random.default_rng([self.seed, 1]))
+        for number, name in enumerate(self.names):
+            frame = pd.DataFrame(values[:, number], columns=self.columns, dtype=np.float32)
+            frame.to_parquet(folder / f"{name}.parquet")
+        return [str(folder / f"{name}.parquet") for name in self.names]
+
+
+def produce(stream: Stream, address: str, steps: int, told: Any) -> None:
+    """Sends so many steps at the asked pace; tells how late it was at worst, in seconds."""
+    publisher = KafkaPublisher(KafkaSettings(bootstrap=address))
+    rng, step_ns = np.random.default_rng([stream.seed, 2]), stream.step_ms * 1_000_000
+    first_ns = (time.time_ns() // step_ns + 1) * step_ns
+    worst_s = 0.0
+    for step in range(steps):
+        due_ns = first_ns + step * step_ns
+        time.sleep(max(0.0, (due_ns - time.time_ns()) / 1e9))
+        worst_s = max(worst_s, (time.time_ns() - due_ns) / 1e9)
+        values = stream.values(np.array([step]), rng)[0]
+        leaping = step // LEAP_EVERY
+        if leaping and step % LEAP_EVERY < LEAP_STEPS:
+            values[leaping * 7 % stream.series, : max(1, stream.channels // 10)] += LEAP
+        for name, row in zip(stream.names, values.tolist(), strict=True):
+            body = {"series": name, "time": due_ns // 1_000_000, "values": dict(zip(stream.columns, row, strict=True))}
+            publisher.send(TOPIC, name.encode(), msgspec.json.encode(body))
+    publisher.close()
+    told.put(worst_s)
+
+
+# ---- sampling
+
+
+class Alerts(threading.Thread):
+    """Seconds from the first slot of each alert to its record on the alerts topic, by the time they were told at."""
+
+    def __init__(self, address: str, topic: str) -> None:
+        super().__init__(daemon=True)
+        self.found: list[tuple[float, float]] = []
+        self.ending = threading.Event()
+        self._consumer = KafkaConsumer(topic, bootstrap_servers=address, auto_offset_reset="earliest")
+
+    def run(self) -> None:
+        while not self.ending.is_set():
+            for records in self._consumer.poll(timeout_ms=500).values():
+                for record in records:
+                    alert = json.loads(record.value)
+                    if alert["state"] == "open":
+                        start_s = pd.Timestamp(alert["start"]).value / 1e9
+                        self.found.append((record.timestamp / 1e3, record.timestamp / 1e3 - start_s))
+        self._consumer.close()
+
+
+class Sampler:
+    def __init__(self, job: Job, worker: psutil.Process, series: str) -> None:
+        self._job, self._worker, self._series = job, worker, series
+        self._others = [listener(job.kafka), listener(urlsplit(job.influx.url).netloc)]
+        self._admin = KafkaAdminClient(bootstrap_servers=job.kafka)
+        self._ends = KafkaConsumer(bootstrap_servers=job.kafka)
+        self._client = InfluxDBClient(job.influx.url, job.influx.token, org=job.influx.org)
+        self._partitions = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
+
+    def sample(self, begun: float) -> dict[str, float | None]:
+        broker, store = self._others
+        return {
+            "at_s": round(time.time() - begun, 1),
+            "worker_mib": round(self._worker.memory_info().rss / 2**20, 1),
+            "broker_mib": round(broker.memory_info().rss / 2**20, 1) if broker else None,
+            "store_mib": round(store.memory_info().rss / 2**20, 1) if store else None,
+            "worker_cpu_s": cpu_s(self._worker),
+            "lag": self._lag(),
+            "age_s": self._age_s(),
+        }
+
+    def close(self) -> None:
+        self._admin.close()
+        self._ends.close()
+        self._client.close()
+
+    def _lag(self) -> int:
+        done = self._admin.list_group_offsets(self._job.namespace)
+        ends = self._ends.end_offsets(self._partitions)
+        committed = {(p.topic, p.partition): offset.offset for p, offset in done.items()}
+        return sum(ends[p] - committed.get((p.topic, p.partition), 0) for p in self._partitions)
+
+    def _age_s(self) -> float | None:
+        query = f"""from(bucket: "{self._job.influx.bucket}") |> range(start: -2m)
+          |> filter(fn: (r) => r._measurement == "score" and r.series == "{self._series}" and r._field == "score")
+          |> group() |> max(column: "_time")"""
+        times = [record.get_time() for table in self._client.query_api().query(query) for record in table.records]
+        return round(time.time() - times[0].timestamp(), 2) if times else None
+
+
+# ---- telling
+
+
+def summary(samples: list[dict[str, Any]], alerts: list[dict[str, float]]) -> dict[str, Any]:
+    """Of each figure: median, 99% quantile, slope an hour with its 95% interval, medians of the first and last third;
+    the first minute, in which windows fill, is left out."""
+    out: dict[str, Any] = {}
+    for name in FIGURES:
+        source = alerts if name == "alert_s" else samples
+        found = [(s["at_s"] / 3600, s[name]) for s in source if s[name] is not None and s["at_s"] > WARM_S]
+        if len(found) < 6:
+            continue
+        at, values = np.array(found).T
+        slope, _, low, high = theilslopes(values, at)
+        third = len(values) // 3
+        out[name] = {
+            "median": float(np.median(values)),
+            "p99": float(np.quantile(values, 0.99)),
+            "slope_an_hour": [float(each) for each in (slope, low, high)],
+            "first_third": float(np.median(values[:third])),
+            "last_third": float(np.median(values[-third:])),
+        }
+    return out
+
+
+def show(found: dict[str, Any]) -> None:
+    print(f"\n{'':30s}{'median':>9s}{'p99':>9s}{'first third':>13s}{'last third':>12s}{'an hour':>10s}")
+    for name, each in found.items():
+        print(
+            f"{FIGURES[name]:30s}{each['median']:9.2f}{each['p99']:9.2f}{each['first_third']:13.2f}"
+            f"{each['last_third']:12.2f}{each['slope_an_hour'][0]:+10.2f}"
+        )
+
+
+def plot(samples: list[dict[str, Any]], alerts: list[dict[str, float]], path: Path) -> None:
+    figure, axes = plt.subplots(len(FIGURES), 1, figsize=(8, 9), sharex=True, layout="constrained")
+    for axis, (name, title) in zip(axes, FIGURES.items(), strict=True):
+        source = alerts if name == "alert_s" else samples
+        found = [(s["at_s"] / 60, s[name]) for s in source if s[name] is not None]
+        axis.plot(*(np.array(found).T if found else ([], [])), ".", markersize=2)
+        axis.set_title(title, loc="left", fontsize=9)
+        axis.set_ylim(bottom=0)
+    axes[-1].set_xlabel("minutes")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+# ---- running
+
+
+def soak(job: Job, stream: Stream, minutes: float) -> dict[str, Any]:
+    steps = round(minutes * 60_000 / stream.step_ms)
+    told = get_context("spawn").Queue()
+    worker = job.worker()
+    alerts = Alerts(job.kafka, f"{job.namespace}.alerts")
+    producer = get_context("spawn").Process(target=produce, args=(stream, job.kafka, steps, told))
+    sampler, samples = Sampler(job, psutil.Process(worker.pid), stream.names[0]), list[dict[str, Any]]()
+    begun = time.time()
+    producer.start()
+    alerts.start()
+    try:
+        while producer.is_alive():
+            producer.join(SAMPLE_S)
+            if worker.poll() is not None:
+                raise SystemExit(f"the worker ended with {worker.returncode}: {job.log_of(worker)[-2000:]}")
+            samples.append(sampler.sample(begun))
+            if len(samples) % 6 == 0:
+                print(json.dumps(samples[-1]), flush=True)
+        if producer.exitcode != 0:
+            raise SystemExit(f"the producer ended with {producer.exitcode}")
+        job.wait_for_scores(dict.fromkeys(stream.names, steps), timeout_s=120)
+        code = job.stop(worker)
+    finally:
+        producer.kill()
+        alerts.ending.set()
+        alerts.join()
+        sampler.close()
+        job.close()
+    told_alerts = [{"at_s": at - begun, "alert_s": round(seconds, 3)} for at, seconds in alerts.found]
+    return {
+        "steps": steps,
+        "step_ms": stream.step_ms,
+        "observations": steps * stream.series,
+        "all_scored": True,
+        "exit": code,
+        "leaps": (steps - 1) // LEAP_EVERY,
+        "alerts": len(told_alerts),
+        "producer_late_s": round(told.get(timeout=10), 2),
+        "worker_cores": round(statistics.median(_cores(samples)), 2),
+        "summary": summary(samples, told_alerts),
+        "samples": samples,
+        "told": told_alerts,
+    }
+
+
+def _cores(samples: list[dict[str, Any]]) -> list[float]:
+    pairs = zip(samples, samples[1:], strict=False)
+    return [(b["worker_cpu_s"] - a["worker_cpu_s"]) / (b["at_s"] - a["at_s"]) for a, b in pairs]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--rate", type=float, default=2000.0)
+    parser.add_argument("--series", type=int, default=200)
+    parser.add_argument("--channels", type=int, default=38)
+    parser.add_argument("--scorer", default="universal")
+    parser.add_argument("--detail", choices=("all", "none"), default="none")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    stream = Stream(given.series, given.channels, given.rate, given.seed)
+    environment = about(load=asdict(stream), scorer=given.scorer, detail=given.detail, minutes=given.minutes)
+    print(json.dumps(environment), flush=True)
+    with tempfile.TemporaryDirectory() as folder, running_kafka() as kafka, running_influxdb() as store:
+        job = Job(Path(folder), kafka, store, TOPIC, "soak", step=f"{stream.step_ms}ms")
+        job.environment |= {
+            "STREAM_AD__DETECTOR__SCORER": given.scorer,
+            "STREAM_AD__INFLUXDB__CHANNEL_DETAIL": given.detail,
+        }
+        job.create_topic(PARTITIONS)
+        job.init()
+        job.run("fit", *stream.write_history(Path(folder)), "--step", job.step, timeout_s=1200)
+        result = soak(job, stream, given.minutes)
+    environment["load_after"] = os.getloadavg()[0]
+    show(result["summary"])
+    plot(result["samples"], result["told"], given.out.with_suffix(".png"))
+    given.out.write_text(json.dumps({"environment": environment} | result) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
