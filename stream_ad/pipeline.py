@@ -17,6 +17,7 @@ from stream_ad.records import DeadLetter, Outputs, SeriesStatus, SourceRecord
 from stream_ad.recovery import restore_series, save_series
 from stream_ad.series import Key, Series, SeriesRules
 from stream_ad.settings import Settings, duration_ns
+from stream_ad.silence import SilenceWatch
 from stream_ad.telling import Teller, Told
 from stream_ad.work import FitWork, WindowWork
 
@@ -53,6 +54,8 @@ class Pipeline:
         self._rules: dict[str, SeriesRules] = {}
         self._series: dict[Key, Series] = {}
         self._progress: dict[Partition, _Progress] = {}
+        self._silences: dict[Partition, SilenceWatch] = {}
+        self.observations = 0  # decoded from records that were not answered for before
         self._unsaved: list[Profile] = []
         self._changed: set[Key] = set()
         self._full = False
@@ -84,12 +87,15 @@ class Pipeline:
                     continue
                 problem = series.observe(observation, position.offset)
                 series.last_seen_s = now_s
+                if series.silent_ns is not None:
+                    self._end_silence(series, out)
                 active[series.key] = series
                 progress.touched.add(series.key)
                 if problem is not None:
                     dead.append(DeadLetter(record, *problem))
             if position.offset >= progress.answered:
                 out.dead_letters.extend(dead)
+                self.observations += len(observations)
         self._changed.update(active)
         self._drain(list(active.values()), out)
         return out
@@ -109,7 +115,31 @@ class Pipeline:
             if work is not None:
                 series.queue.append(work)
         self._drain(silent, out)
+        if now_s is not None:
+            self._open_silences(out)
         return out
+
+    def heard(self, topic: str, partition: int, end: int, at_s: float) -> None:
+        """At `at_s`, on the clock of `now_s`, a partition held records below `end`. Once all of them are processed, who
+        was not among them is silent. May be called while another thread works."""
+        watch = self._silences.get((topic, partition))
+        if watch is not None:
+            watch.asked(end, at_s)
+
+    def _open_silences(self, out: Outputs) -> None:
+        """Those that the partitions read to their end since the last call show."""
+        answered = [p for p, watch in self._silences.items() if watch.answered(self._progress[p].next_offset)]
+        live: dict[Partition, list[Series]] = {place: [] for place in answered}
+        for series in self._series.values() if answered else ():
+            if (series.key.topic, series.key.partition) in live:
+                live[series.key.topic, series.key.partition].append(series)
+        for place in answered:
+            out.alerts.extend(self._silences[place].due(live[place]))
+
+    def _end_silence(self, series: Series, out: Outputs) -> None:
+        alert = self._silences[series.key.topic, series.key.partition].ended(series)
+        if alert is not None:
+            out.alerts.append(alert)
 
     def _is_silent(self, series: Series, now_s: float | None) -> bool:
         progress = self._progress[(series.key.topic, series.key.partition)]
@@ -131,6 +161,8 @@ class Pipeline:
         else:
             restore_series(series, state, self.profiles)
         self._series[key] = series
+        watch = self._silences.get((key.topic, key.partition))
+        series.silent_ns = watch.since_ns(key.series) if watch else None
         return series
 
     def _is_full(self) -> bool:
@@ -226,7 +258,11 @@ class Pipeline:
         self, topic: str, partition: int, states: Mapping[str, bytes], committed: Checkpoint | None
     ) -> int | None:
         """Takes over a partition; the offset to read from, None = from where the source begins."""
-        progress = _Progress(states=dict(states))
+        own = dict(states)
+        silent_after = self.settings.subscription_of(topic).silent_after or self.settings.alerts.silent_after
+        after_s = duration_ns(silent_after) / 1e9 if silent_after else None
+        self._silences[(topic, partition)] = SilenceWatch.restore(after_s, own)
+        progress = _Progress(states=own)
         self._progress[(topic, partition)] = progress
         if committed is None:
             return None
@@ -237,6 +273,7 @@ class Pipeline:
     def revoke(self, topic: str, partition: int) -> None:
         """Forgets a partition and its series."""
         self._progress.pop((topic, partition), None)
+        self._silences.pop((topic, partition), None)
         for key in [k for k in self._series if (k.topic, k.partition) == (topic, partition)]:
             del self._series[key]
             self._changed.discard(key)
@@ -259,11 +296,13 @@ class Pipeline:
         progress = self._progress.get((topic, partition))
         if progress is None or progress.next_offset < progress.answered:
             return None  # still reading back
-        if progress.next_offset == progress.answered and not progress.touched:
+        silences = self._silences.get((topic, partition))
+        silent = silences.states() if silences else {}
+        if progress.next_offset == progress.answered and not progress.touched and not silent:
             return None
         self.save_profiles(promote=False)
         next_offset = replay_from = progress.next_offset
-        states: dict[str, bytes] = {}
+        states = silent
         for series in self._of(topic, partition):
             pin = series.pin()
             parked = series.parked_to > series.need_from or (pin is not None and next_offset - pin > PARK_RECORDS)
@@ -280,6 +319,26 @@ class Pipeline:
 
     def _of(self, topic: str, partition: int) -> Iterable[Series]:
         return [s for k, s in self._series.items() if k.partition == partition and k.topic == topic]
+
+    # ---- for who watches, from any thread
+
+    @property
+    def series_count(self) -> int:
+        return len(self._series)
+
+    @property
+    def restoring(self) -> bool:
+        """Some partition is still reading records again that were answered for."""
+        return any(progress.next_offset < progress.answered for progress in list(self._progress.values()))
+
+    def newest_ns(self) -> dict[Partition, int]:
+        """Newest event time of each partition's series."""
+        newest: dict[Partition, int] = {}
+        for series in list(self._series.values()):
+            place, time_ns = (series.key.topic, series.key.partition), series.newest_ns
+            if time_ns is not None and time_ns > newest.get(place, -1):
+                newest[place] = time_ns
+        return newest
 
     def statuses(self) -> list[SeriesStatus]:
         """How far each series is."""

@@ -29,6 +29,8 @@ __all__ = [
     "Session",
     "Sink",
     "Source",
+    "Standing",
+    "StandingReader",
     "StateStore",
     "StatusReader",
     "Window",
@@ -210,6 +212,27 @@ class Source(Protocol):
         ...
 
     async def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where reading stands in a partition: `position` is the next record to read, `end` the one after the newest."""
+
+    position: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        return max(0, self.end - self.position)
+
+
+@runtime_checkable
+class StandingReader(Protocol):
+    """A source that knows how much there is to read; asked beside the polls, on their event loop."""
+
+    async def standing(self) -> Mapping[tuple[str, int], Standing] | None:
+        """Of the partitions that are ours; None while they are being shared out. UnavailableError = no answer."""
+        ...
 
 
 class StateStore(Protocol):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "SILENT_RULE",
     "Alert",
     "AlertChannel",
     "AlertState",
@@ -115,6 +116,9 @@ def severity(score: float) -> Literal["normal", "warning", "critical"]:
     return "warning" if score >= 1.0 else "normal"
 
 
+SILENT_RULE = "silent"
+
+
 class AlertState(StrEnum):
     """WITHDRAWN: opened early on a silent series, and what came after it said otherwise; histories leave it out."""
 
@@ -140,6 +144,7 @@ class AlertChannel:
 class Alert:
     """An episode of scores over the threshold. `id` = hash(series, rule, start): the same after any restart.
 
+    Rule SILENT_RULE: an episode without readings, from the last slot that had one; it has no peak and no channels.
     start_ns: first slot of the episode; likely_start_ns: where the score began to rise; detected_ns: the slot at
     which the episode opened; end_ns: last slot, None while it is open.
     """
@@ -161,7 +166,7 @@ class Alert:
 
     @property
     def severity(self) -> str:
-        return severity(self.peak_score)
+        return SILENT_RULE if self.rule == SILENT_RULE else severity(self.peak_score)
 
 
 @dataclass(frozen=True, slots=True)

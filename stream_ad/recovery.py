@@ -19,7 +19,7 @@ from stream_ad.records import Alert, Observation
 from stream_ad.rows import RowStore
 from stream_ad.series import Series
 
-__all__ = ["restore_series", "save_series"]
+__all__ = ["newest_of_state", "restore_series", "save_series"]
 
 FORMAT = 1
 
@@ -59,7 +59,17 @@ class _State(msgspec.Struct):
     waiting: list[tuple[int, dict[str, float], int]] = []  # event time, values, offset; then there is no grid
 
 
+class _Newest(msgspec.Struct):
+    """What of a state says when its last reading was."""
+
+    step_ns: int
+    anchor_ns: int
+    max_slot: int
+    waiting: list[tuple[int, Any, Any]] = []
+
+
 _decoder = msgspec.msgpack.Decoder(_State)
+_newest_decoder = msgspec.msgpack.Decoder(_Newest)
 
 
 def save_series(series: Series, offset: int, *, with_rows: bool = False) -> bytes:
@@ -103,6 +113,17 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
         waiting=[(one.event_time_ns, dict(one.values), at) for one, at in series.waiting],
     )
     return msgspec.msgpack.encode(state)
+
+
+def newest_of_state(data: bytes) -> int | None:
+    """`Series.newest_ns` of a saved series. ModelError when it is no such state."""
+    try:
+        state = _newest_decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise ModelError(f"the state of a series cannot be read: {error}") from error
+    if state.max_slot >= 0:
+        return state.anchor_ns + state.max_slot * state.step_ns
+    return max((time_ns for time_ns, _, _ in state.waiting), default=None)
 
 
 def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:

@@ -82,6 +82,7 @@ class Series:
     queue: list[WindowWork | FitWork] = field(default_factory=list)
     parked_to: int = 0
     last_seen_s: float = 0.0
+    silent_ns: int | None = None  # held for silent since the slot of this time
     _index: dict[str, int] = field(default_factory=dict)
     waiting: list[tuple[Observation, int]] = field(default_factory=list)
 
@@ -120,6 +121,13 @@ class Series:
         assert self.profile is not None
         version = f"{self.scorer.name}-{self.scorer.version}/{self.profile.version}"
         return Scoring(self.grid, tuple(self.channels), self.calibration, version, self.next_emit)
+
+    @property
+    def newest_ns(self) -> int | None:
+        """Event time of the newest slot that had a reading; None before the first."""
+        if self.grid is not None and self.grid.max_slot >= 0:
+            return self.grid.time_of(self.grid.max_slot)
+        return max((observation.event_time_ns for observation, _ in self.waiting), default=None)
 
     # ---- readings in
 

@@ -13,9 +13,11 @@ import faust
 from faust.types.auth import CredentialsT
 from mode import Service
 
-from stream_ad.errors import UnavailableError
+from stream_ad.errors import DataError, UnavailableError
 from stream_ad.ingest import Ingest
-from stream_ad.pipeline import Pipeline
+from stream_ad.observed import ObservedPipeline, ObservedSink, ObservedSource, ObservedStates
+from stream_ad.oversight import Oversight
+from stream_ad.ports import Source
 from stream_ad.settings import KafkaSettings, Settings
 from stream_ad.wiring import (
     build_scorer,
@@ -41,35 +43,73 @@ def run_worker(settings: Settings) -> None:
     """
     if embedded(settings):
         settings = with_machine_topic(settings)
-    prepare(settings)
-    ingest = _build_ingest(settings)
-    if embedded(settings):
-        asyncio.run(_run_alone(ingest))
-    else:
-        _run_in_faust(settings, ingest)
+    oversight = Oversight(settings, open_clock())
+    try:
+        prepare(settings)
+        build = _builder(settings, oversight)
+        if embedded(settings):
+            asyncio.run(_run_alone(build))
+        else:
+            _run_in_faust(settings, build)
+    finally:
+        oversight.close()
 
 
-def _build_ingest(settings: Settings) -> Callable[[], Ingest]:
-    """A function that makes the Ingest inside the event loop that will run it; the slow parts are made here."""
-    pipeline = Pipeline(settings, build_scorer(settings), open_profiles(settings))
-    store = open_store(settings)
+@dataclass(slots=True)
+class _Job:
+    """The ingest and who watches it, on one event loop."""
 
-    def build() -> Ingest:
+    ingest: Ingest
+    source: Source
+    pipeline: ObservedPipeline
+    oversight: Oversight
+
+    async def run(self) -> None:
+        """Until the ingest ends; it is stopped, and the error raised, should the watching fail."""
+        running = asyncio.create_task(self.ingest.run())
+        watching = asyncio.create_task(self.oversight.run(self.source, self.pipeline))
+        try:
+            await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                self.ingest.stop()
+            await running
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+        if not watching.cancelled():
+            watching.result()
+
+
+def _builder(settings: Settings, oversight: Oversight) -> Callable[[], _Job]:
+    """A function that makes the job inside the event loop that will run it; the slow parts are made here."""
+    pipeline = oversight.pipeline(settings, build_scorer(settings), open_profiles(settings))
+    store, watch = open_store(settings), oversight.watch
+    parts = ("sqlite" if settings.influxdb.url is None else "influxdb", "alerts topic")
+
+    def build() -> _Job:
         source, states = open_source(settings)
-        return Ingest(source, pipeline, open_sinks(settings, store), states, open_clock())
+        ingest = Ingest(
+            ObservedSource(source, watch),
+            pipeline,
+            [ObservedSink(sink, part, watch) for sink, part in zip(open_sinks(settings, store), parts, strict=False)],
+            None if states is None else ObservedStates(states, watch),
+            open_clock(),
+            on_outputs=oversight.meters.delivered,
+        )
+        return _Job(ingest, source, pipeline, oversight)
 
     return build
 
 
-async def _run_alone(build: Callable[[], Ingest]) -> None:
-    ingest = build()
+async def _run_alone(build: Callable[[], _Job]) -> None:
+    job = build()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ingest.stop)
+        loop.add_signal_handler(number, job.ingest.stop)
     try:
-        await ingest.run()
+        await job.run()
     finally:
-        ingest.close()
+        job.ingest.close()
 
 
 @dataclass(slots=True)
@@ -79,7 +119,7 @@ class _Outcome:
     error: BaseException | None = None
 
 
-def _run_in_faust(settings: Settings, build: Callable[[], Ingest]) -> None:
+def _run_in_faust(settings: Settings, build: Callable[[], _Job]) -> None:
     outcome = _Outcome()
     for handler in logging.getLogger().handlers:
         handler.addFilter(_one_line)
@@ -144,12 +184,24 @@ def _app(settings: Settings, directory: str) -> faust.App:
     async def notify(stream: faust.StreamT[bytes]) -> None:
         """One line an alert; routes to other notifiers hang here."""
         async for payload in stream:
-            log.info("alert %s", payload.decode("utf-8", "replace"))
+            _log_alert(payload)
 
     return app
 
 
-def _ingest_service(build: Callable[[], Ingest], outcome: _Outcome) -> type[Service]:
+def _log_alert(payload: bytes) -> None:
+    from stream_ad_connectors.alert_json import alert_from_json
+
+    try:
+        alert = alert_from_json(payload)
+    except DataError as error:
+        log.warning("a record of the alerts topic is passed over: %s", error)
+        return
+    fields = {"alert_id": alert.id, "series": alert.series, "state": alert.state.value, "severity": alert.severity}
+    log.info("alert %s", payload.decode("utf-8", "replace"), extra=fields)
+
+
+def _ingest_service(build: Callable[[], _Job], outcome: _Outcome) -> type[Service]:
     class IngestService(Service):
         """Runs the ingest beside the agents; when it ends, the app ends."""
 
@@ -158,8 +210,9 @@ def _ingest_service(build: Callable[[], Ingest], outcome: _Outcome) -> type[Serv
         running: asyncio.Task[None] | None = None
 
         async def on_start(self) -> None:
-            self.ingest = build()
-            self.running = asyncio.create_task(self.ingest.run())
+            job = build()
+            self.ingest = job.ingest
+            self.running = asyncio.create_task(job.run())
             self.running.add_done_callback(self._ended)
 
         def _ended(self, running: asyncio.Task[None]) -> None:

@@ -15,7 +15,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from stream_ad.errors import StreamAdError, UnavailableError
-from stream_ad.ports import AssignmentListener, Checkpoint
+from stream_ad.ports import AssignmentListener, Checkpoint, Standing
 from stream_ad.records import SourcePosition, SourceRecord
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_admin import KafkaAdmin
@@ -73,6 +73,7 @@ class KafkaSource:
         self._consumer: AIOKafkaConsumer[bytes, bytes] | None = None
         self._listener: AssignmentListener | None = None
         self._open: set[TopicPartition] = set()
+        self._settled = False
         self._dropped: dict[TopicPartition, int] = {}
         self._ready: list[SourceRecord] = []
         self._turnstile = Turnstile()
@@ -132,6 +133,20 @@ class KafkaSource:
             _log.warning("commit refused, another member takes over: %s", error)
         except (KafkaError, OSError, TimeoutError) as error:
             raise kafka_error(error, self._settings, "committing offsets") from error
+
+    async def standing(self) -> Mapping[tuple[str, int], Standing] | None:
+        """Asks the broker for the ends: those of the last fetch are old while nothing is fetched."""
+        consumer, ours = self._started(), sorted(self._open)
+        if not self._settled:
+            return None
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_s):
+                ends = await consumer.end_offsets(ours)
+                return {(tp.topic, tp.partition): Standing(await consumer.position(tp), ends[tp]) for tp in ours}
+        except IllegalStateError:  # taken away meanwhile
+            return None
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise kafka_error(error, self._settings, "asking for the ends of the partitions") from error
 
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:
         """Through the admin client: aiokafka's own `committed` gives the offset without its metadata."""
@@ -206,6 +221,7 @@ class KafkaSource:
                 self._dropped.setdefault(tp, batch[0].offset)
 
     async def _on_revoked(self, partitions: set[TopicPartition]) -> None:
+        self._settled = False
         async with self._turnstile.turn():
             self._dropped.clear()
             gone = sorted((tp.topic, tp.partition) for tp in self._open & partitions)
@@ -227,6 +243,7 @@ class KafkaSource:
                 if offset is not None:
                     self._consumer.seek(tp, offset)
                 self._open.add(tp)
+            self._settled = True
 
     def _lost(self) -> bool:
         """aiokafka has no callback for lost partitions; its generation falls to -1 when the group forgot us."""

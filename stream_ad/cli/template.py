@@ -32,6 +32,8 @@ _EXAMPLES: dict[str, Any] = {
     "token_file": "/run/secrets/influxdb-token",
     "topic": "sensors",
     "step": "1s",
+    "silent_after": "10min",
+    "give_up_after": "1h",
 }
 
 

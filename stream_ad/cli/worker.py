@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import logging
+from typing import Annotated
 
 import typer
 
 from stream_ad.cli.common import settings_of
+from stream_ad.errors import StreamAdError
+from stream_ad.logs import LogFormat, format_logs
 
 __all__ = ["command"]
 
 
-def command(context: typer.Context) -> None:
+log = logging.getLogger(__name__)
+
+
+def command(
+    context: typer.Context,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Serve /metrics, /healthz and /readyz here; 0: do not.")
+    ] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="Lines for people, or a JSON object an event.")] = None,
+) -> None:
     """Score the subscribed topics until stopped; without a broker, this machine's own metrics. Logs go to stderr."""
     settings = settings_of(context)
+    given = {key: value for key, value in {"port": port, "log_format": log_format}.items() if value is not None}
+    settings = settings.model_copy(update={"observability": settings.observability.model_copy(update=given)})
     logging.getLogger("stream_ad").setLevel(logging.INFO)
     logging.getLogger("stream_ad_connectors").setLevel(logging.INFO)
+    format_logs(settings.observability.log_format)
     from stream_ad.worker import run_worker
 
-    run_worker(settings)
+    try:
+        run_worker(settings)
+    except StreamAdError as error:
+        if settings.observability.log_format == "text":
+            raise
+        log.error("%s", error, extra={"exit_code": error.exit_code})
+        raise typer.Exit(error.exit_code) from None
