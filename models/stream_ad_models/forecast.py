@@ -33,22 +33,33 @@ def fit_forecast(z: Float64) -> Float64:
     return out
 
 
-def forecast(z: Float64, coefficients: Float64) -> Float64:
-    """Each row from those before it, [..., n, channel]; where a reading is missing the last one stands for it."""
+def forecast(z: Float64, coefficients: Float64, last: int | None = None) -> Float64:
+    """Each row (the `last` ones) from those before it, [..., n, channel]; where a reading is missing the last one
+    stands for it. coefficients: [..., 1 + LAGS, channel], their leading axes those of z."""
+    steps = z.shape[-2]
+    begin = 0 if last is None else steps - last
     filled = _carried(z)
-    out = np.broadcast_to(coefficients[0], z.shape).copy()
-    for lag in range(1, len(coefficients)):
-        out[..., lag:, :] += coefficients[lag] * filled[..., :-lag, :]
-        out[..., :lag, :] += coefficients[lag] * filled[..., :1, :]
+    if begin < LAGS:
+        before = np.repeat(filled[..., :1, :], LAGS - begin, axis=-2)
+        filled = np.concatenate([before, filled], axis=-2)
+    first = max(begin, LAGS)
+    out = np.empty((*z.shape[:-2], steps - begin, z.shape[-1]))
+    out[...] = coefficients[..., :1, :]
+    for lag in range(1, coefficients.shape[-2]):
+        out += coefficients[..., lag : lag + 1, :] * filled[..., first - lag : first - lag + steps - begin, :]
     return out
 
 
-def forecast_errors(z: Float64, coefficients: Float64) -> Float64:
-    """Signed errors [..., n, channel]; NaN = no reading there or none just before, from which hardly anything could
-    be said."""
-    error = z - forecast(z, coefficients)
-    error[..., 1:, :][np.isnan(z[..., :-1, :])] = np.nan
-    error[..., :1, :] = np.nan
+def forecast_errors(z: Float64, coefficients: Float64, last: int | None = None) -> Float64:
+    """Signed errors [..., n, channel] (of the `last` rows); NaN = no reading there or none just before, from which
+    hardly anything could be said."""
+    begin = 0 if last is None else z.shape[-2] - last
+    error = z[..., begin:, :] - forecast(z, coefficients, last)
+    if begin == 0:
+        error[..., 1:, :][np.isnan(z[..., :-1, :])] = np.nan
+        error[..., :1, :] = np.nan
+    else:
+        error[np.isnan(z[..., begin - 1 : -1, :])] = np.nan
     return error
 
 
@@ -61,8 +72,10 @@ def held_out_errors(z: Float64) -> Float64:
 
 def _carried(z: Float64) -> Float64:
     """The last reading in the place of a missing one, the first one before it, the centre where there is none."""
-    steps = np.arange(z.shape[-2])[:, None]
     present = ~np.isnan(z)
+    if present.all():
+        return z
+    steps = np.arange(z.shape[-2])[:, None]
     last = np.maximum.accumulate(np.where(present, steps, -1), axis=-2)
     first = present.argmax(axis=-2)[..., None, :]
     return np.nan_to_num(np.take_along_axis(z, np.where(last < 0, first, last), axis=-2))

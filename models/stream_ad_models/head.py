@@ -56,7 +56,7 @@ class Placement:
         return cls(np.stack([slot_weights(length, hop, ahead) for length in lengths]), ahead)
 
     def gather(self, reading: Reading, blocks: NDArray[np.int64], first: int, known: NDArray[np.int64]) -> Reading:
-        """The windows around each block: log_ratio [n * (ahead + 2), level], shares likewise.
+        """The windows around each block: log_ratio [..., n * (ahead + 2), level], shares likewise.
 
         blocks: numbers [n]; first: number of the reading's first block; known: [n] last block that may be looked at.
         Where a window is not (before the first, after the last) it is neutral.
@@ -65,28 +65,44 @@ class Placement:
         inside = (wanted >= first) & (wanted < first + len(reading)) & (wanted <= known[:, None])
         at = np.where(inside, wanted - first, 0).reshape(-1)
         missing = ~inside.reshape(-1)
-        log_ratio, shares = reading.log_ratio[at], reading.shares[at]
-        log_ratio[missing], shares[missing] = NEUTRAL, 0.0
+        log_ratio, shares = reading.log_ratio[..., at, :], reading.shares[..., at, :, :]
+        if missing.any():
+            log_ratio[..., missing, :], shares[..., missing, :, :] = NEUTRAL, 0.0
         return Reading(log_ratio, shares)
 
     def values(self, around: Reading) -> Float64:
-        """Mean log ratio float64 [n, hop] of every slot of the n blocks that `gather` was asked for."""
-        log_ratio = around.log_ratio.reshape(-1, self.ahead + 2, len(self.weights)).astype(np.float64)
-        placed = np.einsum("lhp,npl->nh", self.weights, log_ratio, optimize=True)
-        return np.asarray(placed, np.float64) / len(self.weights)
+        """Mean log ratio float64 [..., n, hop] of every slot of the n blocks that `gather` was asked for."""
+        wide = around.log_ratio.reshape(*around.log_ratio.shape[:-2], -1, self._windows).astype(np.float64)
+        return np.asarray(wide @ self._flat.astype(np.float64).T / len(self.weights), np.float64)
 
     def parts(self, around: Reading) -> Float32:
-        """Squared ratios by channel [n, hop, channel], lengths added up."""
-        shares = around.shares.reshape(-1, self.ahead + 2, *around.shares.shape[1:])
-        return np.asarray(np.einsum("lhp,nplc->nhc", self.weights, shares, optimize=True), np.float32)
+        """Squared ratios by channel [..., n, hop, channel], lengths added up."""
+        shares = around.shares
+        wide = shares.reshape(*shares.shape[:-3], -1, self._windows, shares.shape[-1])
+        return np.asarray(self._flat @ wide, np.float32)
+
+    @property
+    def _windows(self) -> int:
+        """Windows around a block, of all levels."""
+        return (self.ahead + 2) * len(self.weights)
+
+    @property
+    def _flat(self) -> Float32:
+        """weights as [hop, window around], the order of `gather`."""
+        return self.weights.transpose(1, 2, 0).reshape(self.weights.shape[1], -1)
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """edges: float64 [map], the held-out 99% quantile of each map's slot values; weights: float64 [map], sum 1."""
+    """edges: float64 [..., map], the held-out 99% quantile of each map's slot values; weights: float64 [..., map], of
+    sum 1. Leading axis, if any: series."""
 
     edges: Float64
     weights: Float64
+
+    @classmethod
+    def stacked(cls, heads: Sequence[Head]) -> Head:
+        return cls(np.stack([head.edges for head in heads]), np.stack([head.weights for head in heads]))
 
     @classmethod
     def fit(cls, held_out: Sequence[Float64], weights: Sequence[float]) -> Head:
@@ -98,11 +114,12 @@ class Head:
         return cls(edges, wanted / wanted.sum())
 
     def raw(self, values: Sequence[Float64]) -> Float64:
-        """values: per map, log values of any one shape -> raw scores of that shape, > 0."""
-        shape = np.shape(values[0])
-        excess = np.zeros(shape)
-        for value, edge, weight in zip(values, self.edges, self.weights, strict=True):
-            excess += weight * (value - edge)
+        """values: per map, log values of any one shape (of stacked heads [series, ...]) -> raw scores of that shape,
+        > 0."""
+        excess = np.zeros(np.shape(values[0]))
+        lead = self.edges.shape[:-1] + (1,) * (excess.ndim - self.edges.ndim + 1)
+        for number, value in enumerate(values):
+            excess += self.weights[..., number].reshape(lead) * (value - self.edges[..., number].reshape(lead))
         return np.asarray(np.logaddexp(0.0, _KNEE * excess) / _KNEE, np.float64)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stream_ad.errors import ModelError
-from stream_ad_models.features import FEATURE_SETS, Features, FeatureSet
+from stream_ad_models.features import FEATURE_SETS, FeatureSet
 from stream_ad_models.neighbours import CHUNK, Found, Stored, measure
 from stream_ad_models.window_stats import check_lengths
 
 Float32 = NDArray[np.float32]
 
-__all__ = ["NEUTRAL", "Reading", "Recent", "WindowMemory"]
+__all__ = ["NEUTRAL", "Reading", "Recent", "WindowMemory", "read_alike"]
 
 FOLDS = 4
 NEUTRAL = float(np.log(0.5))  # log ratio where nothing can be said: no reading, or a stream that just began
@@ -44,56 +44,62 @@ _ADMITTED = 0.5  # log ratio to the history alone up to which a stream's window 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a memory says of windows: log_ratio float32 [window, length]; shares float32 [window, length, channel] >= 0,
-    the squared ratio split by channel."""
+    """What a memory says of windows: log_ratio float32 [..., window, length]; shares float32
+    [..., window, length, channel] >= 0, the squared ratio split by channel. Leading axis, if any: series."""
 
     log_ratio: Float32
     shares: Float32
 
     def __len__(self) -> int:
-        return len(self.log_ratio)
+        return int(self.log_ratio.shape[-2])
 
     @classmethod
     def neutral(cls, windows: int, lengths: int, channels: int) -> Reading:
         return cls(np.full((windows, lengths), NEUTRAL, np.float32), np.zeros((windows, lengths, channels), np.float32))
 
-    def then(self, later: Reading) -> Reading:
-        return Reading(np.concatenate([self.log_ratio, later.log_ratio]), np.concatenate([self.shares, later.shares]))
-
-    def last(self, number: int) -> Reading:
-        first = max(len(self) - number, 0)
-        return Reading(self.log_ratio[first:], self.shares[first:])
-
-
-@dataclass(frozen=True, slots=True)
-class Recent:
-    """The stream's own last windows, oldest first: vectors float32 [length, block, feature] as they would be stored;
-    admitted bool [length, block]. One counts from `gap` to `gap + span` blocks after its end."""
-
-    vectors: Tensor
-    admitted: Tensor
-    gap: int
-    span: int
-
     @classmethod
-    def empty(cls, lengths: int, features: int, gap: int, span: int) -> Recent:
-        return cls(torch.empty((lengths, 0, features)), torch.empty((lengths, 0), dtype=torch.bool), gap, span)
+    def stacked(cls, parts: Sequence[Reading]) -> Reading:
+        return cls(np.stack([part.log_ratio for part in parts]), np.stack([part.shares for part in parts]))
 
-    def then(self, vectors: Tensor, admitted: Tensor) -> Recent:
-        both = torch.cat([self.vectors, vectors], dim=1), torch.cat([self.admitted, admitted], dim=1)
-        return Recent(*both, self.gap, self.span)
+    def then(self, later: Reading) -> Reading:
+        return Reading(
+            np.concatenate([self.log_ratio, later.log_ratio], axis=-2),
+            np.concatenate([self.shares, later.shares], axis=-3),
+        )
 
-    def kept(self) -> Recent:
-        """Without what no later window can meet."""
-        first = max(self.vectors.shape[1] - self.gap - self.span, 0)
-        return Recent(self.vectors[:, first:].clone(), self.admitted[:, first:].clone(), self.gap, self.span)
+    def last(self, series: int, number: int) -> Reading:
+        """Of one series, a copy."""
+        first = max(len(self) - number, 0)
+        return Reading(self.log_ratio[series, first:].copy(), self.shares[series, first:].copy())
 
-    def met_by(self, first: int, stop: int) -> tuple[slice, Tensor]:
-        """Of the blocks numbered first to stop - 1 here: the range of blocks any of them may meet, and which of these
-        each may: bool [block, range]."""
-        low, high = max(first - self.gap - self.span, 0), max(stop - self.gap, 0)
-        age = torch.arange(first, stop)[:, None] - torch.arange(low, high)
-        return slice(low, high), (age >= self.gap) & (age <= self.gap + self.span)
+
+class Recent:
+    """The stream's own last windows, in a ring. One counts from `gap` to `gap + span` blocks after its end.
+
+    Trap: at most `gap` blocks may be put in at once, or they would meet each other.
+    """
+
+    def __init__(self, lengths: int, features: int, gap: int, span: int) -> None:
+        self.gap, self.size = gap, gap + span
+        self.blocks = 0  # put in so far
+        self.stored = Stored(torch.zeros((lengths, self.size, features)), torch.full((lengths, self.size), torch.inf))
+
+    def ages(self) -> NDArray[np.int64]:
+        """How many blocks before the next one each place of the ring was put in, int64 [place]."""
+        return np.asarray(1 + (self.blocks - 1 - np.arange(self.size)) % self.size, np.int64)
+
+    def put(self, vectors: Float32, norms: Float32) -> None:
+        """vectors: float32 [length, block, feature] as they would be stored; norms [length, block], infinite where a
+        window is not admitted."""
+        first, count = self.blocks % self.size, vectors.shape[1]
+        kept, squares = self.stored.vectors.numpy(), self.stored.norms.numpy()
+        until_end = min(count, self.size - first)
+        kept[:, first : first + until_end] = vectors[:, :until_end]
+        squares[:, first : first + until_end] = norms[:, :until_end]
+        if until_end < count:
+            kept[:, : count - until_end] = vectors[:, until_end:]
+            squares[:, : count - until_end] = norms[:, until_end:]
+        self.blocks += count
 
 
 class WindowMemory:
@@ -120,7 +126,7 @@ class WindowMemory:
         return self.lengths[-1] // self.hop - 1
 
     def recent(self, gap: int, span: int) -> Recent:
-        return Recent.empty(len(self.lengths), self.centre.shape[1], gap, span)
+        return Recent(len(self.lengths), self.centre.shape[1], gap, span)
 
     @classmethod
     def fit(cls, family: FeatureSet, rows: Float32, hop: int, capacity: int) -> tuple[WindowMemory, Reading]:
@@ -147,36 +153,10 @@ class WindowMemory:
             np.concatenate([each.shares for each in readings], axis=1),
         )
 
-    def read(self, rows: Float32, new: int, recent: Recent | None = None) -> tuple[Reading, Recent | None]:
-        """The reading of the last `new` blocks of rows; up to `reach_blocks` before them are looked at. `recent`: the
-        stream's windows before them, returned with the new ones behind."""
-        features = self.family.of(rows, self.lengths, self.hop, new)
-        query, mask = _standardised(features, self.centre, self.scale)
-        found = self._measure(query, mask)
-        if recent is not None:
-            before = recent.vectors.shape[1]
-            near = torch.from_numpy(found.distance / self.edge[:, None] + _RATIO_FLOOR).log() < _ADMITTED
-            recent = recent.then(query * mask, near & (mask.sum(dim=2) > 0))
-            found = found.nearer(self._measure_recent(query, mask, recent, before))
-        reading = _reading(found, features.present, self.edge)
-        return reading, recent.kept() if recent is not None else None
-
-    def _measure(self, query: Tensor, mask: Tensor) -> Found:
-        parts = [
-            measure(query[:, at : at + CHUNK], mask[:, at : at + CHUNK], self.stored, self.family.size)
-            for at in range(0, query.shape[1], CHUNK)
-        ]
-        return Found.joined(parts)
-
-    def _measure_recent(self, query: Tensor, mask: Tensor, recent: Recent, before: int) -> Found:
-        parts = []
-        for at in range(0, query.shape[1], CHUNK):
-            stop = min(at + CHUNK, query.shape[1])
-            met, allowed = recent.met_by(before + at, before + stop)
-            stored = Stored.of(recent.vectors[:, met])
-            permitted = allowed & recent.admitted[:, None, met]
-            parts.append(measure(query[:, at:stop], mask[:, at:stop], stored, self.family.size, permitted))
-        return Found.joined(parts)
+    def read(self, rows: Float32, new: int, recent: Recent | None = None) -> Reading:
+        """`read_alike` of one series."""
+        found = read_alike([self], rows[None], new, None if recent is None else [recent])
+        return Reading(found.log_ratio[0], found.shares[0])
 
     def arrays(self, prefix: str) -> dict[str, NDArray[np.generic]]:
         return {
@@ -195,20 +175,77 @@ class WindowMemory:
         return cls(FEATURE_SETS[family], np.asarray(arrays[f"{prefix}.lengths"]).tolist(), hop, table)
 
 
-def _standardised(features: Features, centre: Float32, scale: Float32) -> tuple[Tensor, Tensor]:
-    """Vectors and their masks, both float32 [length, block, channel * size]; 0 where there is no reading."""
-    flat = features.values.reshape(*features.values.shape[:2], -1)
-    z = np.clip((flat - centre[:, None]) / scale[:, None], -_CLIP, _CLIP).astype(np.float32)
-    mask = np.repeat(features.present, features.values.shape[3], axis=2).astype(np.float32)
-    return torch.from_numpy(z * mask), torch.from_numpy(mask)
+def read_alike(
+    memories: Sequence[WindowMemory], rows: Float32, new: int, recents: Sequence[Recent] | None = None
+) -> Reading:
+    """The reading of the last `new` blocks of rows [series, n, channel], each series' against its own memory; up to
+    `reach_blocks` before them are looked at.
+
+    memories: of the same family, lengths and channels. recents: the streams' windows before; the new ones are put in.
+    """
+    one, (series, steps, channels) = memories[0], rows.shape
+    flat = np.ascontiguousarray(rows.transpose(1, 0, 2)).reshape(steps, series * channels)
+    features = one.family.of(flat, one.lengths, one.hop, new)
+    centre, scale = (np.stack([getattr(each, name) for each in memories]) for name in ("centre", "scale"))
+    present = np.ascontiguousarray(features.present.reshape(-1, new, series, channels).transpose(2, 0, 1, 3))
+    values = features.values.reshape(-1, new, series, centre.shape[2]).transpose(2, 0, 1, 3)
+    query, mask = _standardised(values, present, centre, scale)
+    edge = np.stack([each.edge for each in memories])[:, :, None]
+    seen: NDArray[np.bool_] = np.asarray(present.any(axis=3))
+    step = max(CHUNK // series, 1)
+    if recents is not None:
+        step = min(step, max(recents[0].gap, 1))
+    stored, parts = [each.stored for each in memories], []
+    for at in range(0, new, step):
+        asked = query[:, :, at : at + step]
+        known = None if mask is None else mask[:, :, at : at + step]
+        found = measure(asked, known, stored, one.family.size)
+        if recents is not None:
+            permitted = _permitted(recents, asked.shape[2])
+            own = measure(asked, known, [each.stored for each in recents], one.family.size, permitted)
+            _admit(recents, asked, found.distance / edge, seen[:, :, at : at + step])
+            found = found.nearer(own)
+        parts.append(found)
+    return _reading(Found.joined(parts), present, edge)
+
+
+def _permitted(recents: Sequence[Recent], new: int) -> Tensor:
+    """Whether each of the next `new` blocks may meet what is in each place: bool [series, block, place]."""
+    ages = np.stack([recent.ages() for recent in recents])[:, None] + np.arange(new)[:, None]
+    return torch.from_numpy((ages >= recents[0].gap) & (ages <= recents[0].size))
+
+
+def _admit(recents: Sequence[Recent], query: Tensor, ratio: Float32, seen: NDArray[np.bool_]) -> None:
+    """Puts new blocks in. ratio, to the history alone, and seen: [series, length, block]."""
+    admitted = (np.log(ratio + _RATIO_FLOOR) < _ADMITTED) & seen
+    norms = np.where(admitted, query.square().sum(dim=3).numpy(), np.float32(np.inf))
+    for recent, vectors, squares in zip(recents, query.numpy(), norms, strict=True):
+        recent.put(vectors, squares)
+
+
+def _standardised(
+    values: Float32, present: NDArray[np.bool_], centre: Float32, scale: Float32
+) -> tuple[Tensor, Tensor | None]:
+    """values [series, length, block, channel * size], present [series, length, block, channel] -> vectors, 0 where
+    there is no reading, and their mask, float32 both; None where nothing is missing."""
+    z = np.empty(values.shape, np.float32)
+    np.subtract(values, centre[:, :, None], out=z)
+    z /= scale[:, :, None]
+    np.clip(z, -_CLIP, _CLIP, out=z)
+    if present.all():
+        return torch.from_numpy(z), None
+    mask = np.repeat(present, values.shape[3] // present.shape[3], axis=3).astype(np.float32)
+    z *= mask
+    return torch.from_numpy(z), torch.from_numpy(mask)
 
 
 def _reading(found: Found, present: NDArray[np.bool_], edge: Float32) -> Reading:
-    seen: NDArray[np.bool_] = np.asarray(present.any(axis=2))
-    ratio = np.log(found.distance / edge[:, None] + _RATIO_FLOOR)
-    log_ratio = np.where(seen, ratio, NEUTRAL).astype(np.float32)
-    shares = np.where(seen[..., None], found.shares / np.square(edge)[:, None, None], 0.0).astype(np.float32)
-    return Reading(np.ascontiguousarray(log_ratio.T), np.ascontiguousarray(shares.transpose(1, 0, 2)))
+    """present: [series, length, block, channel]; edge: [series, length, 1]."""
+    seen: NDArray[np.bool_] = np.asarray(present.any(axis=3))
+    distance = found.distance
+    log_ratio = np.where(seen, np.log(distance / edge + _RATIO_FLOOR), np.float32(NEUTRAL)).astype(np.float32)
+    shares = found.shares(np.where(seen, distance / edge, np.float32(0.0)))
+    return Reading(np.ascontiguousarray(log_ratio.swapaxes(1, 2)), np.ascontiguousarray(shares.swapaxes(1, 2)))
 
 
 def _fit_length(
@@ -229,22 +266,26 @@ def _fit_length(
     if len(candidates) == 0:
         candidates = np.array([len(seen) - 1])
     kept = candidates[np.linspace(0, len(candidates) - 1, min(capacity, len(candidates))).astype(int)]
-    query, mask = _standardised(Features(values[None], present[None]), centre[None], scale[None])
+    flat, read = values.reshape(1, 1, len(seen), -1), present[None, None]
+    query, mask = _standardised(flat, read, centre[None, None], scale[None, None])
     stored_mask = torch.from_numpy(np.repeat(seen[kept], values.shape[2], axis=1).astype(np.float32))
-    windows = query[0, kept] * stored_mask
+    windows = query[0, 0, kept] * stored_mask
     found = _held_out(query, mask, kept, windows, blocks=first + 1, size=values.shape[2])
-    order = candidates[np.argsort(found.distance[0, candidates], kind="stable")]
+    order = candidates[np.argsort(found.distance[0, 0, candidates], kind="stable")]
     trusted = order[: len(order) - int(_CONTAMINATED * len(order))]
-    edge = np.array([max(float(found.distance[0, trusted[-1]]), _SMALLEST_EDGE)], np.float32)
+    edge = np.array([max(float(found.distance[0, 0, trusted[-1]]), _SMALLEST_EDGE)], np.float32)
     windows = windows[torch.from_numpy(np.isin(kept, trusted))]
-    reading = _reading(found, present[None], edge)
+    reading = _reading(found, read, edge[None, :, None])
+    reading = Reading(reading.log_ratio[0], reading.shares[0])
     return {"centre": centre, "scale": scale, "windows": windows.numpy(), "edge": edge[0]}, reading
 
 
-def _held_out(query: Tensor, mask: Tensor, kept: NDArray[np.intp], windows: Tensor, *, blocks: int, size: int) -> Found:
+def _held_out(
+    query: Tensor, mask: Tensor | None, kept: NDArray[np.intp], windows: Tensor, *, blocks: int, size: int
+) -> Found:
     """Every block's window against the stored ones of the other folds, `blocks` long, that share no row with its own
     fold; against all of the other folds where none is so far away."""
-    n = query.shape[1]
+    n = query.shape[2]
     fold = np.arange(n) * FOLDS // n
     parts = []
     for number in range(FOLDS):
@@ -257,8 +298,9 @@ def _held_out(query: Tensor, mask: Tensor, kept: NDArray[np.intp], windows: Tens
             others = apart
         elif not others.any():
             others = np.ones(len(kept), np.bool_)  # a history of one fold
-        stored = Stored.of(windows[torch.from_numpy(others)][None])
+        stored = Stored.of(windows[torch.from_numpy(others)][None].contiguous())
         for at in range(0, len(own), CHUNK):
             here = slice(int(own[0]) + at, int(own[0]) + min(at + CHUNK, len(own)))
-            parts.append(measure(query[:, here], mask[:, here], stored, size))
+            known = None if mask is None else mask[:, :, here]
+            parts.append(measure(query[:, :, here], known, [stored], size))
     return Found.joined(parts)

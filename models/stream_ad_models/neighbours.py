@@ -1,4 +1,4 @@
-"""The nearest of stored vectors, missing features left out of the distance, for several lengths in one call."""
+"""The nearest of stored vectors, missing features left out of the distance, for several series and lengths at once."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ Float32 = NDArray[np.float32]
 __all__ = ["CHUNK", "NEIGHBOURS", "Found", "Stored", "measure"]
 
 NEIGHBOURS = 3
-CHUNK = 256  # queries a call: bounds the memory to some 10 MB
+CHUNK = 256  # queries a call, over all series: bounds the memory to some 10 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """vectors float32 [length, stored, feature]; norms [length, stored], infinite where there is no vector (NaN)."""
+    """vectors float32 [length, stored, feature], contiguous; norms [length, stored], infinite where there is no vector
+    (which may be NaN)."""
 
     vectors: Tensor
     norms: Tensor
@@ -34,8 +35,8 @@ class Stored:
 class Found:
     """The nearest stored vectors of queries.
 
-    squares: float32 [length, query, 3] squared distances, infinite where there are fewer; split: float32
-    [length, query, 3, channel], the same by channel.
+    squares: float32 [series, length, query, 3] squared distances, infinite where there are fewer; split: float32
+    [series, length, query, 3, channel], the same by channel.
     """
 
     squares: Tensor
@@ -44,59 +45,81 @@ class Found:
     @classmethod
     def joined(cls, parts: Sequence[Found]) -> Found:
         """Queries one after another."""
-        return cls(torch.cat([part.squares for part in parts], dim=1), torch.cat([part.split for part in parts], dim=1))
+        if len(parts) == 1:
+            return parts[0]
+        return cls(torch.cat([part.squares for part in parts], dim=2), torch.cat([part.split for part in parts], dim=2))
 
     def nearer(self, other: Found) -> Found:
         """The nearest of both."""
-        squares = torch.cat([self.squares, other.squares], dim=2)
-        best = squares.topk(NEIGHBOURS, dim=2, largest=False)
-        split = torch.cat([self.split, other.split], dim=2)
-        at = best.indices[..., None].expand(-1, -1, -1, split.shape[3])
-        return Found(best.values, split.gather(2, at))
+        squares = torch.cat([self.squares, other.squares], dim=3)
+        best = squares.topk(NEIGHBOURS, dim=3, largest=False)
+        split = torch.cat([self.split, other.split], dim=3)
+        at = best.indices[..., None].expand(*best.indices.shape, split.shape[4])
+        return Found(best.values, split.gather(3, at))
 
     @property
     def distance(self) -> Float32:
-        """Mean distance [length, query] to those there are."""
+        """Mean distance [series, length, query] to those there are."""
         there = self.squares.isfinite()
-        total = self.squares.where(there, torch.zeros(())).sqrt().sum(dim=2)
-        return np.asarray((total / there.sum(dim=2).clamp(min=1)).numpy())
+        if there.all():
+            return np.asarray(self.squares.sqrt().mean(dim=3).numpy())
+        total = self.squares.where(there, torch.zeros(())).sqrt().sum(dim=3)
+        return np.asarray((total / there.sum(dim=3).clamp(min=1)).numpy())
 
-    @property
-    def shares(self) -> Float32:
-        """The squared mean distance split by channel [length, query, channel]."""
-        split = self.split.sum(dim=2)
-        whole = split.sum(dim=2, keepdim=True).clamp(min=1e-12)
-        return np.asarray(split.numpy() / whole.numpy() * np.square(self.distance)[..., None])
+    def shares(self, distance: Float32) -> Float32:
+        """The squared mean distance split by channel [series, length, query, channel]."""
+        split = self.split.sum(dim=3).numpy()
+        whole = np.maximum(split.sum(axis=3, keepdims=True), np.float32(1e-12))
+        return np.asarray(split * (np.square(distance)[..., None] / whole))
 
 
-def measure(query: Tensor, mask: Tensor, stored: Stored, size: int, permitted: Tensor | None = None) -> Found:
-    """query, mask: float32 [length, query, feature], 0 where missing; size: features a channel, one after another;
-    permitted: bool [length, query, stored]."""
-    lengths, queries, features = query.shape
-    count = min(NEIGHBOURS, stored.vectors.shape[1])
-    if count == 0:
-        none = torch.full((lengths, queries, NEIGHBOURS), torch.inf)
-        return Found(none, torch.zeros((lengths, queries, NEIGHBOURS, features // size)))
-    vectors = stored.vectors.nan_to_num() if stored.norms.isinf().any() else stored.vectors
-    norms = stored.norms[:, None] if mask.all() else _masked_norms(mask, vectors, stored.norms)
-    apart = torch.baddbmm(norms.expand(lengths, queries, -1), query, vectors.transpose(1, 2), alpha=-2.0)
+def measure(
+    query: Tensor, mask: Tensor | None, stored: Sequence[Stored], size: int, permitted: Tensor | None = None
+) -> Found:
+    """query, mask: float32 [series, length, query, feature], 0 where missing (mask None: nothing is); stored: of each
+    series; size: features a channel, one after another; permitted: bool [series, query, stored].
+
+    Only the products with what is stored go series by series: copying that together would cost more than they do.
+    """
+    series, lengths, queries, features = query.shape
+    most = max(each.vectors.shape[1] for each in stored)
+    apart = torch.full((series, lengths, queries, max(most, NEIGHBOURS)), torch.inf)
+    for at, each in enumerate(stored):
+        norms = each.norms[:, None] if mask is None else _masked_norms(mask[at], each)
+        there = norms.expand(lengths, queries, -1)
+        torch.baddbmm(there, query[at], each.vectors.transpose(1, 2), alpha=-2.0, out=apart[at, ..., : norms.shape[2]])
     if permitted is not None:
-        apart = apart.masked_fill(~permitted, torch.inf)
-    best = apart.topk(count, dim=2, largest=False)
-    near = vectors[torch.arange(lengths)[:, None, None], best.indices]
-    # Once more, by differences: the expanded square loses small distances to rounding, and so depends on the batch.
-    split = ((query[:, :, None] - near) * mask[:, :, None]).square()
-    split = split.view(lengths, queries, count, -1, size).sum(dim=4)
-    whole = features / mask.sum(dim=2).clamp(min=1.0)
-    squares = (split.sum(dim=3) * whole[..., None]).masked_fill(best.values.isinf(), torch.inf)
-    split = split.masked_fill(best.values.isinf()[..., None], 0.0)
-    lacking = NEIGHBOURS - count
-    if lacking:
-        squares = torch.nn.functional.pad(squares, (0, lacking), value=torch.inf)
-        split = torch.nn.functional.pad(split, (0, 0, 0, lacking))
+        apart[..., :most].masked_fill_(~permitted[:, None], torch.inf)
+    best = apart.topk(NEIGHBOURS, dim=3, largest=False)  # NaN counts as the largest
+    missing = ~best.values.isfinite()
+    near = torch.zeros((series, lengths, queries, NEIGHBOURS, features))
+    for at, each in enumerate(stored):
+        count = each.vectors.shape[1]
+        if count:
+            flat = best.indices[at].clamp(max=count - 1) + torch.arange(lengths)[:, None, None] * count
+            torch.index_select(each.vectors.view(-1, features), 0, flat.view(-1), out=near[at].view(-1, features))
+    return _found(query, mask, near, missing, size)
+
+
+def _found(query: Tensor, mask: Tensor | None, near: Tensor, missing: Tensor, size: int) -> Found:
+    """Once more, by differences: the expanded square loses small distances to rounding, and so depends on the batch.
+
+    near: [series, length, query, 3, feature], taken apart in place; missing: [series, length, query, 3].
+    """
+    near.sub_(query[:, :, :, None])
+    if mask is not None:
+        near.mul_(mask[:, :, :, None])
+    split = near.square_().view(*near.shape[:4], -1, size).sum(dim=5)
+    squares = split.sum(dim=4)
+    if mask is not None:
+        squares *= (mask.shape[3] / mask.sum(dim=3).clamp(min=1.0))[..., None]
+    if missing.any():
+        squares.masked_fill_(missing, torch.inf)
+        split.masked_fill_(missing[..., None], 0.0)
     return Found(squares, split)
 
 
-def _masked_norms(mask: Tensor, vectors: Tensor, norms: Tensor) -> Tensor:
+def _masked_norms(mask: Tensor, stored: Stored) -> Tensor:
     """Squares of the stored vectors' features that the query has [length, query, stored]."""
-    return torch.bmm(mask, vectors.square().transpose(1, 2)).masked_fill(norms.isinf()[:, None], torch.inf)
+    squares = torch.bmm(mask, stored.vectors.square().transpose(1, 2))
+    return squares.masked_fill_(stored.norms.isinf()[:, None], torch.inf)

@@ -6,7 +6,7 @@ flag (only 0 and 1, not always 1) is never scored: scoring all channels alike to
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from stream_ad.errors import DataError
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["Normaliser"]
+__all__ = ["Normaliser", "apply_alike"]
 
 _CLIP = 100.0  # z-scores beyond this say no more, and would drown the other channels
 _CONSTANT_SCALE = 0.05  # of a constant's own size
@@ -80,3 +80,10 @@ class Normaliser:
         )
         constant, scored = (np.asarray(arrays[f"normaliser.{name}"], np.bool_) for name in ("constant", "scored"))
         return cls(centre, scale, low, high, constant, scored)
+
+
+def apply_alike(normalisers: Sequence[Normaliser], rows: Float32) -> Float32:
+    """`Normaliser.apply` of several with the same number of channels: rows [normaliser, n, channel]."""
+    z = rows - np.stack([each.centre for each in normalisers])[:, None]
+    z /= np.stack([each.scale for each in normalisers])[:, None]
+    return np.clip(z, -_CLIP, _CLIP).astype(np.float32)

@@ -6,13 +6,15 @@ w = max(2, 24 / K^(1/3)) steps for K channels as far as the delay lets it, and t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["BACK_STEPS", "PointError", "PointTrack"]
+__all__ = ["BACK_STEPS", "PointError", "PointTrack", "point_values", "push_points"]
 
 BACK_STEPS = 64  # the kernel's reach into the past
 _SMALLEST = 0.01
@@ -40,18 +42,25 @@ class PointError:
 
     def level(self, errors: Float32) -> Float64:
         """errors: float32 [block, hop, channel] -> their size at every slot, float64 [block, hop]; 0 = none there."""
-        squares = np.square(np.nan_to_num(errors).astype(np.float64))
-        return np.asarray((squares / self.means).mean(axis=2), np.float64)
+        return _levels(errors, self.means)
 
     def values(self, levels: Float64, blocks: NDArray[np.int64], first: int, known: NDArray[np.int64]) -> Float64:
-        """Log of the smoothed levels, float64 [n, hop], at the slots of the blocks [n].
+        """Log of the smoothed levels, float64 [..., n, hop], at the slots of the blocks [n].
 
-        levels: float64 [block, hop] from block `first` on; known: [n] last block that may be looked at.
+        levels: float64 [..., block, hop] from block `first` on; known: [n] last block that may be looked at.
         """
         wanted = blocks[:, None] + np.arange(-self._back, self._ahead + 1)
-        inside = (wanted >= first) & (wanted < first + len(levels)) & (wanted <= known[:, None])
-        around = np.where(inside[..., None], levels[np.where(inside, wanted - first, 0)], 0.0)
-        return np.asarray(np.log(np.einsum("hbr,nbr->nh", self._kernel, around, optimize=True) + _LOG_FLOOR))
+        inside = (wanted >= first) & (wanted < first + levels.shape[-2]) & (wanted <= known[:, None])
+        around = np.where(inside[..., None], levels[..., np.where(inside, wanted - first, 0), :], 0.0)
+        hop = levels.shape[-1]
+        smooth = around.reshape(*around.shape[:-2], -1) @ self._kernel.reshape(hop, -1).T
+        return np.asarray(np.log(smooth + _LOG_FLOOR))
+
+
+def _levels(errors: Float32, means: Float64) -> Float64:
+    squares = np.square(np.nan_to_num(errors).astype(np.float64))
+    squares /= means
+    return np.asarray(squares.mean(axis=-1), np.float64)
 
 
 _KEPT_BLOCKS = 16  # a window's own 8, and what the kernel reaches back from the oldest of them
@@ -71,13 +80,33 @@ class PointTrack:
 
     def push(self, errors: Float32) -> None:
         """errors: float32 [block, hop, channel], NaN = no reading, following those before."""
-        self._levels = np.concatenate([self._levels, self._point.level(errors)])
-        self._next_block += len(errors)
+        push_points([self], errors[None])
 
     def values(self, blocks: NDArray[np.int64], known: NDArray[np.int64]) -> Float64:
         """Of the slots of blocks [n], nothing after block `known` [n] looked at: float64 [n, hop]."""
-        return self._point.values(self._levels, blocks, self._next_block - len(self._levels), known)
+        return np.asarray(point_values([self], blocks, known)[0])
 
     def trim(self) -> None:
         """Drops levels that no later slot needs."""
         self._levels = self._levels[-_KEPT_BLOCKS:]
+
+    @property
+    def likeness(self) -> int:
+        """Tracks of the same likeness may be pushed together."""
+        return len(self._levels)
+
+
+def push_points(tracks: Sequence[PointTrack], errors: Float32) -> None:
+    """errors: float32 [series, block, hop, channel], NaN = no reading, following those before of each track."""
+    means = np.stack([track._point.means for track in tracks])[:, None, None]
+    known = np.concatenate([np.stack([track._levels for track in tracks]), _levels(errors, means)], axis=1)
+    for track, levels in zip(tracks, known, strict=True):
+        track._levels = levels.copy()
+        track._next_block += errors.shape[1]
+
+
+def point_values(tracks: Sequence[PointTrack], blocks: NDArray[np.int64], known: NDArray[np.int64]) -> Float64:
+    """`PointTrack.values` of several [series, n, hop]; blocks and known as the first track numbers them."""
+    one = tracks[0]
+    levels = np.stack([track._levels for track in tracks])
+    return one._point.values(levels, blocks, one._next_block - levels.shape[1], known)

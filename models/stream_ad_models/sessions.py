@@ -1,4 +1,4 @@
-"""The running state of one series inside a memory scorer, and how windows become scores of slots."""
+"""The running state of one series inside a memory scorer, and how windows of several become scores of slots at once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from stream_ad.ports import ScoredSlots, Window
 from stream_ad_models.block_imputer import Imputed
 from stream_ad_models.forecast import LAGS, forecast_errors
 from stream_ad_models.head import Head, attribution
+from stream_ad_models.memory import Reading
 from stream_ad_models.normaliser import Normaliser
-from stream_ad_models.point_error import PointTrack
-from stream_ad_models.tracks import Track
+from stream_ad_models.point_error import PointTrack, point_values, push_points
+from stream_ad_models.tracks import Track, push_alike
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["ERROR_CLIP", "ForecastState", "ImputedState", "MemorySession"]
+__all__ = ["ERROR_CLIP", "ForecastState", "ImputedState", "MemorySession", "Run", "take_alike"]
 
 ERROR_CLIP = 50.0
 _KEPT_BLOCKS = 16  # of expected values: a window's own 8, and as many before them
@@ -50,11 +51,6 @@ class ForecastState:
     spread: Float64
     point: PointTrack
 
-    def errors(self, windows: Float32, hop: int) -> Float32:
-        """z-scores [window, steps, channel] -> errors of each window's last block, float32 [window, hop, channel]."""
-        errors = forecast_errors(windows.astype(np.float64), self.coefficients)[:, -hop:]
-        return np.asarray(errors / self.spread, np.float32)
-
 
 class MemorySession:
     """Rings of the memories and of the imputed rows; rebuilt from rows alone."""
@@ -68,145 +64,240 @@ class MemorySession:
         forecasts: ForecastState | None,
     ) -> None:
         self.normaliser = normaliser
-        self._head, self._signal, self._imputed, self._forecasts = head, signal, imputed, forecasts
-        self._hop = signal.hop
-        self._context = imputed.context_blocks if imputed else 0
-        self._next_end: int | None = None
+        self.head, self.signal, self.imputed, self.forecasts = head, signal, imputed, forecasts
+        self.hop = signal.hop
+        self.context = imputed.context_blocks if imputed else 0
+        self.next_end: int | None = None
+        self._scored = normaliser.scored.tobytes()
         scored = int(normaliser.scored.sum())
-        self._mean = self._std = np.empty((0, self._hop, scored), np.float32)
+        self.mean = self.std = np.empty((0, self.hop, scored), np.float32)
 
     @property
     def channels(self) -> int:
         return len(self.normaliser.centre)
 
-    def take(self, windows: Sequence[Window], z: Float32, imputed: Sequence[Imputed]) -> list[ScoredSlots]:
-        """Scores of windows in order; z: float32 [window, steps, channel] z-scores; imputed: one per grating."""
-        out: list[ScoredSlots] = []
-        first = 0
-        for at in range(1, len(windows) + 1):
-            if at == len(windows) or windows[at].end_slot != windows[at - 1].end_slot + self._hop:
-                part = slice(first, at)
-                parts = [each.part(part) for each in imputed]
-                out += self._take_run(windows[part], z[part], parts)
-                first = at
-        return out
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What the profile alone decides: sessions of one shape may begin together."""
+        tracks = [self.signal, *(self.imputed.tracks if self.imputed else ())]
+        return (self._scored, *(len(memory.lengths) for track in tracks for memory in track.memories))
 
-    def _take_run(self, windows: Sequence[Window], z: Float32, imputed: Sequence[Imputed]) -> list[ScoredSlots]:
-        """Windows one hop apart. One that does not follow the last seen begins the session anew."""
-        hop = self._hop
-        ends = np.array([window.end_slot for window in windows], np.int64)
-        if (ends[0] + 1) % hop:
-            raise DataError(f"window: expected an end one before a multiple of {hop}, found slot {ends[0]}")
-        blocks = (ends + 1) // hop - 1
-        signal = z[:, :, self.normaliser.scored]
-        rows = signal[:, -hop:].reshape(-1, signal.shape[2])
-        if self._next_end != ends[0]:
-            self._clear(int(blocks[0]), signal.shape[1] // hop)
-            rows = np.concatenate([signal[0, :-hop], rows])
-        self._signal.push(rows)
-        if self._imputed is not None:
-            self._push_imputed(self._imputed, signal, imputed)
-        if self._forecasts is not None:
-            # The lags, and as many again in which a missing reading may find the one before it.
-            self._forecasts.point.push(self._forecasts.errors(signal[:, -(hop + 2 * LAGS) :], hop))
-        self._next_end = int(ends[-1]) + hop
-        out = self._emit(windows, blocks)
-        self._trim()
-        return out
+    @property
+    def likeness(self) -> tuple[object, ...]:
+        """Sessions of one likeness may go on together."""
+        tracks = [self.signal, *(self.imputed.tracks if self.imputed else ())]
+        points = [part.point.likeness for part in (self.imputed, self.forecasts) if part is not None]
+        return (self.shape, len(self.mean), *(track.likeness for track in tracks), *points)
 
-    def _clear(self, block: int, window_blocks: int) -> None:
-        """`block`: number of the first window's last block."""
-        self._signal.clear(block + 1 - window_blocks)
-        if self._imputed is not None:
-            for track in self._imputed.tracks:
-                track.clear(block - self._context)
-            self._imputed.point.clear(block - self._context)
-        if self._forecasts is not None:
-            self._forecasts.point.clear(block)
-        self._mean = self._std = self._mean[:0]
+    def clear(self, end_slot: int, window_blocks: int) -> None:
+        """Forgets everything; the next window ends at `end_slot`."""
+        block = (end_slot + 1) // self.hop - 1
+        self.signal.clear(block + 1 - window_blocks)
+        if self.imputed is not None:
+            for track in self.imputed.tracks:
+                track.clear(block - self.context)
+            self.imputed.point.clear(block - self.context)
+        if self.forecasts is not None:
+            self.forecasts.point.clear(block)
+        self.mean = self.std = self.mean[:0]
+        self.next_end = end_slot
 
-    def _push_imputed(self, part: ImputedState, signal: Float32, imputed: Sequence[Imputed]) -> None:
-        own = _block(signal, self._hop, self._context)
-        for track, scale, each in zip(part.tracks, part.scales, imputed, strict=True):
-            error = (own - each.mean) / scale
-            track.push(np.clip(error, -ERROR_CLIP, ERROR_CLIP).reshape(-1, error.shape[2]))
-        part.point.push(error)
-        self._mean = np.concatenate([self._mean, imputed[-1].mean])
-        self._std = np.concatenate([self._std, imputed[-1].std])
 
-    def _trim(self) -> None:
-        self._signal.trim()
-        if self._imputed is not None:
-            for track in self._imputed.tracks:
-                track.trim()
-            self._imputed.point.trim()
-        if self._forecasts is not None:
-            self._forecasts.point.trim()
-        self._mean, self._std = self._mean[-_KEPT_BLOCKS:], self._std[-_KEPT_BLOCKS:]
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Windows of one session one hop apart. Where the first does not follow the session's last one it stands alone."""
 
-    def _emit(self, windows: Sequence[Window], blocks: NDArray[np.int64]) -> list[ScoredSlots]:
-        """All slots of a run at once: `wanted` blocks, each looking no further than its own window's end."""
-        hop = self._hop
-        spans = [range(w.emit_from // hop, -(-w.emit_to // hop) if w.emit_to > w.emit_from else 0) for w in windows]
+    session: MemorySession
+    windows: Sequence[Window]
+
+    @property
+    def fresh(self) -> bool:
+        return self.session.next_end != self.windows[0].end_slot
+
+    @property
+    def likeness(self) -> tuple[object, ...]:
+        """Runs of the same likeness may be taken together."""
+        told = [(each.emit_from - each.end_slot, each.emit_to - each.end_slot) for each in self.windows]
+        return (self.fresh, self.session.shape if self.fresh else self.session.likeness, *told)
+
+
+def take_alike(runs: Sequence[Run], z: Float32, imputed: Sequence[Imputed]) -> list[list[ScoredSlots]]:
+    """Scores of the windows of runs of one likeness.
+
+    z: float32 [run, window, steps, scored channel] z-scores; imputed: one per grating, its windows run by run.
+    """
+    one, hop = runs[0].session, runs[0].session.hop
+    sessions, count = [run.session for run in runs], len(runs[0].windows)
+    for run in runs:
+        if (run.windows[0].end_slot + 1) % hop:
+            end = run.windows[0].end_slot
+            raise DataError(f"window: expected an end one before a multiple of {hop}, found slot {end}")
+    rows = z[:, :, -hop:].reshape(len(runs), count * hop, z.shape[3])
+    if runs[0].fresh:
+        for run in runs:
+            run.session.clear(run.windows[0].end_slot, z.shape[2] // hop)
+        rows = np.concatenate([z[:, 0, :-hop], rows], axis=1)
+    readings = [push_alike([each.signal for each in sessions], rows)]
+    if one.imputed is not None:
+        readings += _push_imputed([each.imputed for each in sessions if each.imputed is not None], z, imputed, hop)
+    if one.forecasts is not None:
+        _push_forecasts([each.forecasts for each in sessions if each.forecasts is not None], z, hop)
+    mean, std = _expected_rows(sessions, imputed, count)
+    for run in runs:
+        run.session.next_end = run.windows[-1].end_slot + hop
+    out = _Telling(sessions, readings, mean, std).tell([run.windows for run in runs])
+    _trim(sessions, mean, std)
+    return out
+
+
+def _push_imputed(
+    parts: Sequence[ImputedState], z: Float32, imputed: Sequence[Imputed], hop: int
+) -> list[list[Reading]]:
+    shape = (*z.shape[:2], hop, z.shape[3])
+    stop = z.shape[2] - parts[0].context_blocks * hop
+    own, out = z[:, :, stop - hop : stop], []
+    for number, each in enumerate(imputed):
+        scale = np.stack([part.scales[number] for part in parts])[:, None, None]
+        error = (own - each.mean.reshape(shape)) / scale
+        clipped = np.clip(error, -ERROR_CLIP, ERROR_CLIP).reshape(shape[0], -1, shape[3])
+        out.append(push_alike([part.tracks[number] for part in parts], clipped))
+    push_points([part.point for part in parts], error)
+    return out
+
+
+def _push_forecasts(parts: Sequence[ForecastState], z: Float32, hop: int) -> None:
+    coefficients = np.stack([part.coefficients for part in parts])[:, None]
+    spread = np.stack([part.spread for part in parts])[:, None, None]
+    # The lags, and as many again in which a missing reading may find the one before it.
+    wide = z[:, :, -(hop + 2 * LAGS) :].astype(np.float64)
+    errors = forecast_errors(wide, coefficients, hop)
+    errors /= spread
+    push_points([part.point for part in parts], errors.astype(np.float32))
+
+
+def _expected_rows(
+    sessions: Sequence[MemorySession], imputed: Sequence[Imputed], windows: int
+) -> tuple[Float32, Float32]:
+    """Imputed means and deviations that are still known, the new ones behind them: [session, block, hop, channel]."""
+    mean, std = np.stack([each.mean for each in sessions]), np.stack([each.std for each in sessions])
+    if not imputed:
+        return mean, std
+    shape = (len(sessions), windows, *mean.shape[2:])
+    return (
+        np.concatenate([mean, imputed[-1].mean.reshape(shape)], axis=1),
+        np.concatenate([std, imputed[-1].std.reshape(shape)], axis=1),
+    )
+
+
+def _trim(sessions: Sequence[MemorySession], mean: Float32, std: Float32) -> None:
+    """Keeps what later slots need, as copies: a view would hold what all the sessions share."""
+    for at, session in enumerate(sessions):
+        session.mean, session.std = mean[at, -_KEPT_BLOCKS:].copy(), std[at, -_KEPT_BLOCKS:].copy()
+        if session.imputed is not None:
+            session.imputed.point.trim()
+        if session.forecasts is not None:
+            session.forecasts.point.trim()
+
+
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """What is known of sessions of one likeness once their windows are in, [session, ...] throughout.
+
+    readings: per track (the signal's, then one per grating) and memory. mean, std: as `_expected_rows` returns them.
+    """
+
+    sessions: Sequence[MemorySession]
+    readings: Sequence[Sequence[Reading]]
+    mean: Float32
+    std: Float32
+
+    def tell(self, windows: Sequence[Sequence[Window]]) -> list[list[ScoredSlots]]:
+        """All slots at once: `wanted` blocks, each looking no further than its own window's end. Blocks are numbered
+        as the first session does."""
+        one, hop = self.sessions[0], self.sessions[0].hop
+        own = windows[0]
+        spans = [range(w.emit_from // hop, -(-w.emit_to // hop) if w.emit_to > w.emit_from else 0) for w in own]
         wanted = np.array([block for span in spans for block in span], np.int64)
-        known = np.repeat(blocks, [len(span) for span in spans])
+        known = np.repeat([(w.end_slot + 1) // hop - 1 for w in own], [len(span) for span in spans])
+        rows = len(wanted) * hop
+        if not rows:
+            return [[_nothing(each, one.channels) for each in its] for its in windows]
         values, parts = self._maps(wanted, known)
-        raw = self._head.raw(values)
-        expected, half = self._expected(wanted, known - self._context, int(blocks[-1]) - self._context)
-        out, at = [], 0
-        for window, span in zip(windows, spans, strict=True):
-            here = slice(at, at + len(span))
-            at += len(span)
-            begin = window.emit_from - span.start * hop if span else 0
-            rows = slice(begin, begin + max(window.emit_to - window.emit_from, 0))
-            mine = [each[here].reshape(-1, each.shape[2])[rows] for each in (parts, expected, half)]
-            out.append(self._slots(window.emit_from, raw[here].reshape(-1)[rows], *mine))
+        raw = Head.stacked([each.head for each in self.sessions]).raw(values).reshape(-1, rows)
+        bands = self._bands(*self._expected(wanted, known - one.context, (own[-1].end_slot + 1) // hop - 1))
+        shares = attribution(parts.reshape(-1, parts.shape[3]), one.normaliser.scored).reshape(-1, rows, one.channels)
+        out: list[list[ScoredSlots]] = [[] for _ in windows]
+        at = 0
+        for number, (first, span) in enumerate(zip(own, spans, strict=True)):
+            begin = at + (first.emit_from - span.start * hop if span else 0)
+            here = slice(begin, begin + max(first.emit_to - first.emit_from, 0))
+            at += len(span) * hop
+            for series, its in enumerate(windows):
+                expected, lower, upper = (each[series, here] for each in bands)
+                told = ScoredSlots(
+                    its[number].emit_from, raw[series, here], expected, lower, upper, shares[series, here]
+                )
+                out[series].append(told)
         return out
 
     def _maps(self, wanted: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[list[Float64], Float32]:
-        """Every map's values [n, hop] in the order of `fit`, and what the memories lay to each channel
-        [n, hop, channel]."""
-        tracks = [(self._signal, known)]
-        if self._imputed is not None:
-            tracks += [(track, known - self._context) for track in self._imputed.tracks]
+        """Every map's values [session, n, hop] in the order of `fit`, and what the memories lay to each channel
+        [session, n, hop, channel]."""
+        one = self.sessions[0]
+        tracks = [(one.signal, known)]
+        if one.imputed is not None:
+            tracks += [(each, known - one.context) for each in one.imputed.tracks]
+        weights = np.stack([each.head.weights for each in self.sessions]).astype(np.float32)[..., None, None, None]
         values: list[Float64] = []
-        parts = np.zeros((len(wanted), self._hop, self._mean.shape[2]), np.float32)
-        for track, until in tracks:
-            for placement, around in zip(track.placements, track.around(wanted, until), strict=True):
-                parts += np.float32(self._head.weights[len(values)]) * placement.parts(around)
+        parts: Float32 | None = None
+        for (track, until), readings in zip(tracks, self.readings, strict=True):
+            for placement, reading in zip(track.placements, readings, strict=True):
+                around = placement.gather(reading, wanted, track.next_block - len(reading), until)
+                part = weights[:, len(values)] * placement.parts(around)
+                parts = part if parts is None else np.add(parts, part, out=parts)
                 values.append(placement.values(around))
-        if self._imputed is not None:
-            values.append(self._imputed.point.values(wanted, known - self._context))
-        if self._forecasts is not None:
-            values.append(self._forecasts.point.values(wanted, known))
+        if one.imputed is not None:
+            points = [each.imputed.point for each in self.sessions if each.imputed is not None]
+            values.append(point_values(points, wanted, known - one.context))
+        if one.forecasts is not None:
+            points = [each.forecasts.point for each in self.sessions if each.forecasts is not None]
+            values.append(point_values(points, wanted, known))
+        assert parts is not None
         return values, parts
 
     def _expected(self, wanted: NDArray[np.int64], known: NDArray[np.int64], last: int) -> tuple[Float32, Float32]:
-        """Imputed mean and band's half-width in z-scores [n, hop, scored]; 0 and one deviation where none is in."""
-        first = last + 1 - len(self._mean)
+        """Imputed mean and band's half-width in z-scores [session, n * hop, scored]; 0 and one deviation where none is
+        in. last: the block that the last window ends with."""
+        one = self.sessions[0]
+        first = last - one.context + 1 - self.mean.shape[1]
         inside = (wanted >= first) & (wanted <= known)
-        shape = (len(wanted), *self._mean.shape[1:])
+        shape = (len(self.sessions), len(wanted), *self.mean.shape[2:])
         mean, half = np.zeros(shape, np.float32), np.ones(shape, np.float32)
-        mean[inside] = self._mean[wanted[inside] - first]
-        half[inside] = self._std[wanted[inside] - first]
-        return mean, half * (self._imputed.bands if self._imputed is not None else np.float32(1.0))
+        mean[:, inside] = self.mean[:, wanted[inside] - first]
+        half[:, inside] = self.std[:, wanted[inside] - first]
+        if one.imputed is not None:
+            half *= np.stack([each.imputed.bands for each in self.sessions if each.imputed is not None])[:, None, None]
+        flat = (shape[0], -1, shape[3])
+        return mean.reshape(flat), half.reshape(flat)
 
-    def _slots(self, first_slot: int, raw: Float64, parts: Float32, mean: Float32, half: Float32) -> ScoredSlots:
-        normaliser, scored = self.normaliser, self.normaliser.scored
-        shape = (len(raw), self.channels)
-        expected = np.broadcast_to(normaliser.centre, shape).astype(np.float32)
-        lower = np.broadcast_to(normaliser.low, shape).astype(np.float32)
-        upper = np.broadcast_to(normaliser.high, shape).astype(np.float32)
-        if self._imputed is not None:
-            moving = scored & ~normaliser.constant  # a constant's expected value is the constant
-            inner = ~normaliser.constant[scored]
-            expected[:, moving] = normaliser.restore(mean[:, inner], moving)
-            lower[:, moving] = normaliser.restore((mean - half)[:, inner], moving)
-            upper[:, moving] = normaliser.restore((mean + half)[:, inner], moving)
-        return ScoredSlots(first_slot, raw, expected, lower, upper, attribution(parts, scored))
+    def _bands(self, mean: Float32, half: Float32) -> tuple[Float32, Float32, Float32]:
+        """expected, lower and upper in the units of the input, float32 [session, slot, channel]."""
+        normalisers = [each.normaliser for each in self.sessions]
+        centre, scale, low, high, constant = (
+            np.stack([getattr(each, name) for each in normalisers])[:, None]
+            for name in ("centre", "scale", "low", "high", "constant")
+        )
+        shape = (*mean.shape[:2], centre.shape[2])
+        expected, lower, upper = (np.broadcast_to(each, shape).astype(np.float32) for each in (centre, low, high))
+        if self.sessions[0].imputed is not None:
+            scored = normalisers[0].scored
+            moving = ~constant[..., scored]  # a constant's expected value is the constant
+            for told, z in ((expected, mean), (lower, mean - half), (upper, mean + half)):
+                restored = z * scale[..., scored] + centre[..., scored]
+                told[..., scored] = np.where(moving, restored, told[..., scored])
+        return expected, lower, upper
 
 
-def _block(windows: Float32, hop: int, back: int) -> Float32:
-    """The block `back` blocks before the end of each window, [window, hop, channel]."""
-    stop = windows.shape[1] - back * hop
-    return windows[:, stop - hop : stop]
+def _nothing(window: Window, channels: int) -> ScoredSlots:
+    empty = np.empty((0, channels), np.float32)
+    return ScoredSlots(window.emit_from, np.empty(0), empty, empty, empty, empty)

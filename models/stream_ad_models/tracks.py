@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad_models.head import Placement
-from stream_ad_models.memory import Reading, Recent, WindowMemory
+from stream_ad_models.memory import Reading, WindowMemory, read_alike
 
 Float32 = NDArray[np.float32]
 
-__all__ = ["Track", "growth_blocks"]
+__all__ = ["Track", "growth_blocks", "push_alike"]
 
 _KEPT_READINGS = 12  # blocks: a window's own 8 and the few around them that a slot is placed between
 _GAP_STEPS = 256  # a window counts as normal for those that share no row with it
@@ -41,29 +41,33 @@ class Track:
         """Forgets everything; the next rows begin with block `next_block`."""
         channels = self.memories[0].channels
         self._rows = np.empty((0, channels), np.float32)
-        self._recent: list[Recent | None] = [
-            memory.recent(*growth_blocks(self.hop)) if self._grows else None for memory in self.memories
-        ]
+        self._recent = [memory.recent(*growth_blocks(self.hop)) for memory in self.memories] if self._grows else None
         self._readings = [Reading.neutral(0, len(memory.lengths), channels) for memory in self.memories]
-        self._next_block = next_block
+        self.next_block = next_block
 
-    def push(self, rows: Float32) -> None:
-        """rows: float32 [blocks * hop, channel], following those before."""
-        new = len(rows) // self.hop
-        known = np.concatenate([self._rows, rows])
-        for at, memory in enumerate(self.memories):
-            reading, self._recent[at] = memory.read(known, new, self._recent[at])
-            self._readings[at] = self._readings[at].then(reading)
-        self._rows = known[len(known) - min(self._reach, len(known)) :].copy()
-        self._next_block += new
+    @property
+    def likeness(self) -> tuple[int, int]:
+        """Tracks of the same likeness, over memories of the same lengths, may be pushed together."""
+        return len(self._rows), len(self._readings[0])
 
-    def around(self, blocks: NDArray[np.int64], known: NDArray[np.int64]) -> list[Reading]:
-        """Per memory, readings around each block, none after block `known` [n]; see Placement.gather."""
-        return [
-            placement.gather(reading, blocks, self._next_block - len(reading), known)
-            for placement, reading in zip(self.placements, self._readings, strict=True)
-        ]
 
-    def trim(self) -> None:
-        """Drops readings that no later slot needs."""
-        self._readings = [reading.last(_KEPT_READINGS) for reading in self._readings]
+def push_alike(tracks: Sequence[Track], rows: Float32) -> list[Reading]:
+    """rows: float32 [series, blocks * hop, channel], following those before of each track.
+
+    Per memory, the readings that are still known and the new ones behind them, [series, block, ...]; the last is that
+    of the block before `next_block`.
+    """
+    one, new = tracks[0], rows.shape[1] // tracks[0].hop
+    known = np.concatenate([np.stack([track._rows for track in tracks]), rows], axis=1)
+    out = []
+    for at in range(len(one.memories)):
+        recents = [track._recent[at] for track in tracks if track._recent is not None]
+        reading = read_alike([track.memories[at] for track in tracks], known, new, recents or None)
+        reading = Reading.stacked([track._readings[at] for track in tracks]).then(reading)
+        out.append(reading)
+        for series, track in enumerate(tracks):
+            track._readings[at] = reading.last(series, _KEPT_READINGS)
+    for series, track in enumerate(tracks):
+        track._rows = known[series, max(known.shape[1] - one._reach, 0) :].copy()
+        track.next_block += new
+    return out

@@ -33,7 +33,7 @@ def fitted(n: int = 400, capacity: int = 1000) -> WindowMemory:
 
 
 def read(memory: WindowMemory, later: NDArray[np.float32]) -> Reading:
-    return memory.read(later, len(later) // HOP)[0]
+    return memory.read(later, len(later) // HOP)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.3, 0.45])
@@ -61,7 +61,7 @@ def test_growing_equals_the_naive_twin_however_the_stream_is_cut(length: int, cu
     edges = [0, *cuts, len(later) // HOP]
     for first, stop in pairwise(edges):
         begin = max(first - memory.reach_blocks, 0) * HOP
-        reading, recent = memory.read(later[begin : stop * HOP], stop - first, recent)
+        reading = memory.read(later[begin : stop * HOP], stop - first, recent)
         said.append(reading.log_ratio[:, memory.lengths.index(length)])
     expected = naive.read_growing(later, gap, span, admitted=0.5)
     np.testing.assert_allclose(np.concatenate(said), expected, atol=1e-3)
@@ -76,7 +76,7 @@ def test_what_the_history_does_not_know_is_not_admitted() -> None:
     strange = quiet.copy()
     strange[80:240] += 40.0  # a lasting anomaly stays one
     recent = memory.recent(2, 30)
-    reading, _ = memory.read(strange, len(strange) // HOP, recent)
+    reading = memory.read(strange, len(strange) // HOP, recent)
     assert (reading.log_ratio[20:28] > 1.0).all()
 
 
@@ -86,7 +86,7 @@ def test_reading_block_by_block_is_reading_at_once() -> None:
     whole = read(memory, later)
     for block in range(len(later) // HOP):
         first = max(block - memory.reach_blocks, 0) * HOP
-        one, _ = memory.read(later[first : (block + 1) * HOP], 1)
+        one = memory.read(later[first : (block + 1) * HOP], 1)
         np.testing.assert_allclose(one.log_ratio[0], whole.log_ratio[block], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(one.shares[0], whole.shares[block], rtol=1e-3, atol=1e-5)
 
