@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from stream_ad.errors import AccessError, ConfigError, DataError, StreamAdError, UnavailableError
 from stream_ad.settings import Settings
+from stream_ad_connectors.redaction import keep_out_of_logs
 from stream_ad_connectors.tls import client_context, tls_error
 
 __all__ = ["InfluxConnection"]
@@ -51,9 +52,11 @@ class InfluxConnection:
         tls: Any = {}
         if urlsplit(influx.url).scheme == "https":
             tls = {"ssl_context": client_context("influxdb", influx.ca_file)}
+        token = settings.influx_token()
+        keep_out_of_logs(token)
         self._client: Any = InfluxDBClient(
             url=influx.url,
-            token=settings.influx_token(),
+            token=token,
             org=influx.org,
             timeout=max(1, int(influx.timeout_s * 1000)),
             **tls,

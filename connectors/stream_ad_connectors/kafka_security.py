@@ -14,6 +14,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from stream_ad.errors import AccessError, ConfigError, StreamAdError, UnavailableError
 from stream_ad.settings import KafkaSettings, read_secret
+from stream_ad_connectors.redaction import keep_out_of_logs
 from stream_ad_connectors.tls import client_context, tls_error
 
 __all__ = ["bootstrap_servers", "reach", "security_options"]
@@ -44,6 +45,7 @@ def security_options(settings: KafkaSettings) -> dict[str, Any]:
                 f"kafka.security_protocol is {settings.security_protocol} but there is no password",
                 mend="set STREAM_AD__KAFKA__SASL_PASSWORD or kafka.sasl_password_file",
             )
+        keep_out_of_logs(password)
         options["sasl_mechanism"] = settings.sasl_mechanism
         options["sasl_plain_username"] = settings.sasl_username
         options["sasl_plain_password"] = password

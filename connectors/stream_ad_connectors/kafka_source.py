@@ -136,8 +136,8 @@ class KafkaSource:
 
     async def standing(self) -> Mapping[tuple[str, int], Standing] | None:
         """Asks the broker for the ends: those of the last fetch are old while nothing is fetched."""
-        consumer, ours = self._started(), sorted(self._open)
-        if not self._settled:
+        consumer, ours = self._consumer, sorted(self._open)
+        if consumer is None or not self._settled:  # asked before the group was joined, or after it was left
             return None
         try:
             async with asyncio.timeout(self._settings.request_timeout_s):
