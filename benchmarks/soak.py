@@ -23,7 +23,8 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,94 +34,32 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import msgspec
 import numpy as np
 import pandas as pd
 import psutil
 from about import about
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from numpy.typing import NDArray
 from scipy.stats import theilslopes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
+from steady_load import LEAP_EVERY, Stream, produce
 from throughput import cpu_s, listener
 
-from stream_ad.settings import KafkaSettings
 from tests.integration.jobs import Job
 from tests.services.influxdb import running_influxdb
 from tests.services.kafka import running_kafka
+from tests.services.process import wait_until
 
 TOPIC, PARTITIONS = "soak", 4
-TRAIN_STEPS = 2048
-LEAP_EVERY, LEAP_STEPS, LEAP = 50, 8, 8.0
-SAMPLE_S, WARM_S = 10.0, 60.0
+SAMPLE_S, WARM_S, START_S = 10.0, 60.0, 90.0
 FIGURES = {
     "worker_mib": "worker's memory, MiB",
     "lag": "records not committed",
     "age_s": "age of the newest score, s",
     "alert_s": "slot to alert, s",
 }
-
-
-@dataclass(frozen=True)
-class Stream:
-    """A cycle of its own in every channel, and noise, without an end."""
-
-    series: int
-    channels: int
-    rate: float
-    seed: int
-
-    @property
-    def names(self) -> list[str]:
-        return [f"series-{number:04d}" for number in range(self.series)]
-
-    @property
-    def columns(self) -> list[str]:
-        return [f"channel-{number:02d}" for number in range(self.channels)]
-
-    @property
-    def step_ms(self) -> int:
-        return round(1000 * self.series / self.rate)
-
-    def values(self, slots: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
-        """[slot, series, channel], four decimals."""
-        own = np.random.default_rng(self.seed)
-        shape = (self.series, self.channels)
-        period, phase = own.uniform(20, 200, shape), own.uniform(0, 2 * np.pi, shape)
-        angle = 2 * np.pi * slots[:, None, None] / period + phase
-        return np.round(np.sin(angle) + 0.1 * rng.standard_normal(angle.shape), 4)
-
-    def write_history(self, folder: Path) -> list[str]:
-        values = self.values(np.arange(-TRAIN_STEPS, 0), np.random.default_rng([self.seed, 1]))
-        for number, name in enumerate(self.names):
-            frame = pd.DataFrame(values[:, number], columns=self.columns, dtype=np.float32)
-            frame.to_parquet(folder / f"{name}.parquet")
-        return [str(folder / f"{name}.parquet") for name in self.names]
-
-
-def produce(stream: Stream, address: str, steps: int, told: Any) -> None:
-    """Sends so many steps at the asked pace; tells how late it was at worst, in seconds."""
-    publisher = KafkaPublisher(KafkaSettings(bootstrap=address))
-    rng, step_ns = np.random.default_rng([stream.seed, 2]), stream.step_ms * 1_000_000
-    first_ns = (time.time_ns() // step_ns + 1) * step_ns
-    worst_s = 0.0
-    for step in range(steps):
-        due_ns = first_ns + step * step_ns
-        time.sleep(max(0.0, (due_ns - time.time_ns()) / 1e9))
-        worst_s = max(worst_s, (time.time_ns() - due_ns) / 1e9)
-        values = stream.values(np.array([step]), rng)[0]
-        leaping = step // LEAP_EVERY
-        if leaping and step % LEAP_EVERY < LEAP_STEPS:
-            values[leaping * 7 % stream.series, : max(1, stream.channels // 10)] += LEAP
-        for name, row in zip(stream.names, values.tolist(), strict=True):
-            body = {"series": name, "time": due_ns // 1_000_000, "values": dict(zip(stream.columns, row, strict=True))}
-            publisher.send(TOPIC, name.encode(), msgspec.json.encode(body))
-    publisher.close()
-    told.put(worst_s)
 
 
 # ---- sampling
@@ -240,8 +179,10 @@ def soak(job: Job, stream: Stream, minutes: float) -> dict[str, Any]:
     steps = round(minutes * 60_000 / stream.step_ms)
     told = get_context("spawn").Queue()
     worker = job.worker()
+    if not wait_until(lambda: job.assigned(worker) == PARTITIONS, timeout_s=START_S, every_s=0.2):
+        raise SystemExit(f"the worker took over no partition within {START_S:g} s: {job.log_of(worker)[-2000:]}")
     alerts = Alerts(job.kafka, f"{job.namespace}.alerts")
-    producer = get_context("spawn").Process(target=produce, args=(stream, job.kafka, steps, told))
+    producer = get_context("spawn").Process(target=produce, args=(stream, job.kafka, TOPIC, steps, told))
     sampler, samples = Sampler(job, psutil.Process(worker.pid), stream.names[0]), list[dict[str, Any]]()
     begun = time.time()
     producer.start()
@@ -282,8 +223,7 @@ def soak(job: Job, stream: Stream, minutes: float) -> dict[str, Any]:
 
 
 def _cores(samples: list[dict[str, Any]]) -> list[float]:
-    pairs = zip(samples, samples[1:], strict=False)
-    return [(b["worker_cpu_s"] - a["worker_cpu_s"]) / (b["at_s"] - a["at_s"]) for a, b in pairs]
+    return [(b["worker_cpu_s"] - a["worker_cpu_s"]) / (b["at_s"] - a["at_s"]) for a, b in pairwise(samples)]
 
 
 def main() -> None:
