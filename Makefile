@@ -72,6 +72,7 @@ lock: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m stream_ad.settings_docs docs/configuration.md
+	$(BIN)/python -m stream_ad.meters_docs docs/metrics.md
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

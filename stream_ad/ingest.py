@@ -170,7 +170,11 @@ class Ingest:
         states = await self._retry(self.states.load, topic, partition)
         committed = await self._retry(self.source.committed, topic, partition)
         offset = self.pipeline.assign(topic, partition, states, committed)
-        log.info("partition %s-%d: %d series known, reading from %s", topic, partition, len(states), offset)
+        log.info(
+            "partition %s-%d: %d series known, reading from %s",
+            *(topic, partition, len(states), offset),
+            extra={"topic": topic, "partition": partition, "offset": offset},
+        )
         return offset
 
     async def revoked(self, partitions: Sequence[tuple[str, int]], *, lost: bool) -> None:

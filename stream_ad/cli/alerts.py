@@ -55,6 +55,9 @@ def _document(alert: Alert) -> object:
 
 
 def _drivers(alert: Alert) -> str:
+    if _silent(alert):
+        return "no reading" if alert.end_ns is None else "readings are back"
+
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.4g}"
 
@@ -62,8 +65,18 @@ def _drivers(alert: Alert) -> str:
     return ", ".join(f"{c.channel} {c.attribution:.0%} ({number(c.actual)} for {number(c.expected)})" for c in top)
 
 
+def _silent(alert: Alert) -> bool:
+    from stream_ad.records import SILENT_RULE
+
+    return alert.rule == SILENT_RULE
+
+
+def _peak(alert: Alert) -> str:
+    return "-" if _silent(alert) else f"{alert.peak_score:.2f}"
+
+
 def _cells(alert: Alert) -> list[object]:
-    end, peak = utc(alert.end_ns), f"{alert.peak_score:.2f}"
+    end, peak = utc(alert.end_ns), _peak(alert)
     return [
         utc(alert.start_ns), alert.series, alert.state.value, alert.severity, peak, end, _drivers(alert), alert.id
     ]  # fmt: skip
@@ -72,5 +85,5 @@ def _cells(alert: Alert) -> list[object]:
 def _line(alert: Alert) -> str:
     return (
         f"{utc(alert.updated_ns)} {alert.state.value} {alert.series} {alert.severity} "
-        f"peak {alert.peak_score:.2f} since {utc(alert.start_ns)} {_drivers(alert)} {alert.id}"
+        f"peak {_peak(alert)} since {utc(alert.start_ns)} {_drivers(alert)} {alert.id}"
     )

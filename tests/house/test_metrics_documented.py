@@ -1,0 +1,37 @@
+"""Every metric a worker can show is on the page, and the page is the one the metrics give."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from stream_ad_connectors.clock import SystemClock
+
+from stream_ad.meters import MEASURES, Meters
+from stream_ad.meters_docs import metrics_page
+from stream_ad.vitals import Vitals
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+SUFFIX = {"counter": "_total", "info": "_info"}
+
+
+def test_every_metric_of_a_scrape_is_on_the_page() -> None:
+    families = Meters(Vitals(SystemClock())).registry.collect()
+    shown = {family.name + SUFFIX.get(family.type, "") for family in families}
+    told = set(re.findall(r"^\| `(\w+)` ", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    assert shown == told
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == metrics_page(), "run make docs"
+
+
+def test_no_label_can_hold_a_name_of_the_stream() -> None:
+    labels = {label for measure in MEASURES for label in measure.labels}
+    assert labels <= {"topic", "partition", "stage", "part", "reason", "rule", "state"}
+
+
+def test_names_follow_the_conventions() -> None:
+    for measure in MEASURES:
+        assert re.fullmatch(r"[a-z][a-z_]*[a-z]", measure.name)
+        assert measure.text.endswith(".")
