@@ -39,14 +39,16 @@ import pandas as pd
 import psutil
 from about import about
 from influxdb_client.client.influxdb_client import InfluxDBClient
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 from scipy.stats import theilslopes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from steady_load import LEAP_EVERY, Stream, produce
+from stream_ad_connectors.kafka_admin import KafkaAdmin
 from throughput import cpu_s, listener
 
+from stream_ad.settings import KafkaSettings
 from tests.integration.jobs import Job
 from tests.services.influxdb import running_influxdb
 from tests.services.kafka import running_kafka
@@ -89,10 +91,8 @@ class Sampler:
     def __init__(self, job: Job, worker: psutil.Process, series: str) -> None:
         self._job, self._worker, self._series = job, worker, series
         self._others = [listener(job.kafka), listener(urlsplit(job.influx.url).netloc)]
-        self._admin = KafkaAdminClient(bootstrap_servers=job.kafka)
-        self._ends = KafkaConsumer(bootstrap_servers=job.kafka)
+        self._admin = KafkaAdmin(KafkaSettings(bootstrap=job.kafka, group=job.namespace))
         self._client = InfluxDBClient(job.influx.url, job.influx.token, org=job.influx.org)
-        self._partitions = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
 
     def sample(self, begun: float) -> dict[str, float | None]:
         broker, store = self._others
@@ -108,14 +108,10 @@ class Sampler:
 
     def close(self) -> None:
         self._admin.close()
-        self._ends.close()
         self._client.close()
 
     def _lag(self) -> int:
-        done = self._admin.list_group_offsets(self._job.namespace)
-        ends = self._ends.end_offsets(self._partitions)
-        committed = {(p.topic, p.partition): offset.offset for p, offset in done.items()}
-        return sum(ends[p] - committed.get((p.topic, p.partition), 0) for p in self._partitions)
+        return sum(each.lag for each in self._admin.lag([TOPIC]))
 
     def _age_s(self) -> float | None:
         query = f"""from(bucket: "{self._job.influx.bucket}") |> range(start: -2m)
