@@ -12,11 +12,12 @@ import math
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 from stream_ad.errors import ConfigError, RecordError
-from stream_ad.event_time import describe_span, event_time_ns, format_ns
+from stream_ad.event_time import END_NS, UNIT_NS, describe_span, event_time_ns, format_ns
 from stream_ad.json_values import MAX_READING, NameCheck, as_columns, as_reading, check_utf8, describe_found, parse_json
-from stream_ad.records import DeadLetter, Observation, SourceRecord
+from stream_ad.records import Block, DeadLetter, Observation, SourceRecord
 from stream_ad.settings import DetectorSettings, Subscription, duration_ns
 
 __all__ = ["Decoder"]
@@ -30,13 +31,13 @@ class _Findings:
     """What one record of many parts gave: observations, and per reason the parts that could not be used."""
 
     def __init__(self) -> None:
-        self.observations: list[Observation] = []
+        self.observations: list[Observation | Block] = []
         self._faults: dict[str, list[tuple[str, str]]] = {}
 
     def fault(self, place: str, error: RecordError) -> None:
         self._faults.setdefault(error.reason, []).append((place, error.message))
 
-    def result(self, record: SourceRecord) -> tuple[list[Observation], list[DeadLetter]]:
+    def result(self, record: SourceRecord) -> tuple[list[Observation | Block], list[DeadLetter]]:
         """One dead letter per reason, however many parts had it: a letter carries the whole record."""
         letters = []
         for reason, faults in self._faults.items():
@@ -107,6 +108,14 @@ class Decoder:
         return rows, msgspec.json.Decoder(column)
 
     def decode(self, record: SourceRecord) -> tuple[list[Observation], list[DeadLetter]]:
+        """`read`, the rows of columns one by one."""
+        found, letters = self.read(record)
+        observations: list[Observation] = []
+        for part in found:
+            observations += [part] if isinstance(part, Observation) else map(part.observation, range(len(part)))
+        return observations, letters
+
+    def read(self, record: SourceRecord) -> tuple[list[Observation | Block], list[DeadLetter]]:
         """Never raises, whatever the bytes; an answer is never empty on both sides.
 
         The event time is not compared with a record time that the source does not know (timestamp_ns <= 0).
@@ -197,7 +206,7 @@ class Decoder:
             )
         return time_ns
 
-    def _slow(self, record: SourceRecord, value: bytes) -> tuple[list[Observation], list[DeadLetter]]:
+    def _slow(self, record: SourceRecord, value: bytes) -> tuple[list[Observation | Block], list[DeadLetter]]:
         """Columns, flat objects and whatever the typed rows refused."""
         findings = _Findings()
         if self._columns is not None:
@@ -219,10 +228,30 @@ class Decoder:
         return findings.result(record)
 
     def _typed_columns(self, record: SourceRecord, parsed: Any, findings: _Findings) -> None:
+        block = self._block(record, parsed)
+        if block is not None:
+            findings.observations.append(block)
+            return
         try:
             self._add_columns(record, (parsed.series, parsed.times, parsed.values), "", findings)
         except RecordError as error:
             findings.fault("", error)
+
+    def _block(self, record: SourceRecord, parsed: Any) -> Block | None:
+        """Columns without a fault, times whole numbers; None = to be judged row by row."""
+        times, columns = parsed.times, parsed.values
+        if not times or set(map(type, times)) != {int} or {len(column) for column in columns.values()} != {len(times)}:
+            return None
+        first_ns, last_ns = (time * UNIT_NS[self._unit] for time in (min(times), max(times)))
+        if first_ns < 0 or last_ns >= END_NS or 0 < record.timestamp_ns < last_ns - self._max_ahead_ns:
+            return None
+        try:
+            series = self._series(record, parsed.series)
+            self._check_channels(columns)
+        except RecordError:
+            return None
+        values = np.array(list(columns.values()), dtype=np.float64).T  # null becomes NaN
+        return Block(series, np.array(times, dtype=np.int64) * UNIT_NS[self._unit], tuple(columns), values)
 
     def _element(self, record: SourceRecord, element: Any, place: str, findings: _Findings) -> None:
         """One untyped object: a row, columns, or a flat object."""

@@ -11,10 +11,10 @@ from stream_ad.errors import RecordError
 from stream_ad.json_values import describe_found
 from stream_ad.settings import TimeUnit
 
-__all__ = ["describe_span", "event_time_ns", "format_ns"]
+__all__ = ["END_NS", "UNIT_NS", "describe_span", "event_time_ns", "format_ns"]
 
-_UNIT_NS: Final[dict[str, int]] = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
-_END_NS = 9_214_646_400_000_000_000  # 2262-01-01: slots round up, and int64 nanoseconds end on 2262-04-11
+UNIT_NS: Final[dict[str, int]] = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+END_NS = 9_214_646_400_000_000_000  # 2262-01-01: slots round up, and int64 nanoseconds end on 2262-04-11
 _EXACT = Context(prec=64)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO = re.compile(
@@ -30,14 +30,14 @@ def event_time_ns(time: object, unit: TimeUnit, field: str) -> int:
     RecordError wrong_type, or bad_time: not a time, or outside 1970..2261.
     """
     if type(time) is int:
-        time_ns = time * _UNIT_NS[unit]
+        time_ns = time * UNIT_NS[unit]
     elif isinstance(time, float):
         time_ns = _float_ns(time, unit, field)
     elif isinstance(time, str):
         time_ns = _iso_ns(time, field)
     else:
         raise RecordError("wrong_type", f"{field!r}: expected a number or ISO-8601 text, found {describe_found(time)}")
-    if not 0 <= time_ns < _END_NS:
+    if not 0 <= time_ns < END_NS:
         meant = "" if isinstance(time, str) else f" with time_unit = {unit!r}: check the unit"
         raise RecordError(
             "bad_time", f"{field!r}: expected a time within 1970..2261, found {describe_found(time)}{meant}"
@@ -48,7 +48,7 @@ def event_time_ns(time: object, unit: TimeUnit, field: str) -> int:
 def _float_ns(time: float, unit: TimeUnit, field: str) -> int:
     if not abs(time) < 1e19:  # beyond any time in any unit; NaN too
         raise RecordError("bad_time", f"{field!r}: expected a time within 1970..2261, found {describe_found(time)}")
-    exact = _EXACT.multiply(_EXACT.create_decimal(repr(time)), _UNIT_NS[unit])
+    exact = _EXACT.multiply(_EXACT.create_decimal(repr(time)), UNIT_NS[unit])
     return int(exact.to_integral_value(context=_EXACT))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Grid", "Placement", "infer_step_ns"]
 
@@ -68,6 +69,11 @@ class Grid:
     def slot_of(self, time_ns: int) -> int:
         """The nearest slot; half a step rounds up. Negative before the anchor."""
         return (2 * (time_ns - self.anchor_ns) + self.step_ns) // (2 * self.step_ns)
+
+    def slots_of(self, times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`slot_of` each time."""
+        before = times_ns - self.anchor_ns
+        return before // self.step_ns + (2 * (before % self.step_ns) >= self.step_ns)
 
     def time_of(self, slot: int) -> int:
         """Event time of a slot in ns."""

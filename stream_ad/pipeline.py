@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from stream_ad.decode import Decoder
 from stream_ad.episodes import EpisodeRule
+from stream_ad.inbox import Inbox
 from stream_ad.ports import Checkpoint, Profile, ProfileStore, Scorer, Session, Window
 from stream_ad.profiles import fit_profile
-from stream_ad.records import DeadLetter, Outputs, SeriesStatus, SourceRecord
+from stream_ad.records import DeadLetter, Observation, Outputs, SeriesStatus, SourcePosition, SourceRecord
 from stream_ad.recovery import restore_series, save_series
 from stream_ad.series import Key, Series, SeriesRules
 from stream_ad.settings import Settings, duration_ns
@@ -38,6 +40,7 @@ class _Progress:
     answered: int = 0
     touched: set[Key] = field(default_factory=set)
     states: dict[str, bytes] = field(default_factory=dict)
+    series: dict[str, Series] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -69,36 +72,43 @@ class Pipeline:
     def process(self, records: Sequence[SourceRecord], now_s: float = 0.0) -> Outputs:
         """Everything that these records make due."""
         out = Outputs()
-        active: dict[Key, Series] = {}
-        for record in records:
+        inbox = Inbox()
+        for number, record in enumerate(records):
             position = record.position
             progress = self._progress.setdefault((position.topic, position.partition), _Progress())
             if position.offset < progress.next_offset:
                 continue  # taken already
             progress.next_offset = position.offset + 1
-            observations, dead = self._decoder(position.topic).decode(record)
-            for observation in observations:
-                series = self._find(Key(position.topic, position.partition, observation.series), progress)
-                if series is None:
-                    limit = self.settings.detector.max_series
-                    dead.append(
-                        DeadLetter(record, "too_many_series", f"expected at most {limit} series (detector.max_series)")
-                    )
-                    continue
-                problem = series.observe(observation, position.offset)
-                series.last_seen_s = now_s
-                if series.silent_ns is not None:
-                    self._end_silence(series, out)
-                active[series.key] = series
-                progress.touched.add(series.key)
-                if problem is not None:
-                    dead.append(DeadLetter(record, *problem))
+            found, letters = self._decoder(position.topic).read(record)
             if position.offset >= progress.answered:
-                out.dead_letters.extend(dead)
-                self.observations += len(observations)
-        self._changed.update(active)
-        self._drain(list(active.values()), out)
+                inbox.letters += [(number, letter) for letter in letters]
+                self.observations += sum(1 if isinstance(part, Observation) else len(part) for part in found)
+            for part in found:
+                series = progress.series.get(part.series) or self._find(position, part.series, progress)
+                if series is not None:
+                    inbox.add(series, part, number, position.offset)
+                elif position.offset >= progress.answered:
+                    limit = f"expected at most {self.settings.detector.max_series} series (detector.max_series)"
+                    inbox.letters.append((number, DeadLetter(record, "too_many_series", limit)))
+        active = inbox.series
+        for series in active:
+            self._observe(series, inbox, records, out)
+            series.last_seen_s = now_s
+            if series.silent_ns is not None:
+                self._end_silence(series, out)
+            self._changed.add(series.key)
+            self._progress[(series.key.topic, series.key.partition)].touched.add(series.key)
+        out.dead_letters.extend(letter for _, letter in sorted(inbox.letters, key=itemgetter(0)))
+        self._drain(active, out)
         return out
+
+    def _observe(self, series: Series, inbox: Inbox, records: Sequence[SourceRecord], out: Outputs) -> None:
+        """Hands a series its part of the records, in their order."""
+        answered = self._progress[(series.key.topic, series.key.partition)].answered
+        for block, numbers, offsets in inbox.blocks(series):
+            for row, reason, detail in series.observe_all(block, offsets):
+                if offsets[row] >= answered:
+                    inbox.letters.append((numbers[row], DeadLetter(records[numbers[row]], reason, detail)))
 
     def flush(self, now_s: float | None = None) -> Outputs:
         """Tells the waiting slots of series silent at `now_s` (None = of all) with what is there."""
@@ -147,10 +157,9 @@ class Pipeline:
             return False
         return now_s is None or now_s - series.last_seen_s >= self._silence_s
 
-    def _find(self, key: Key, progress: _Progress) -> Series | None:
-        series = self._series.get(key)
-        if series is not None:
-            return series
+    def _find(self, position: SourcePosition, name: str, progress: _Progress) -> Series | None:
+        """A series met for the first time; None when there are too many."""
+        key = Key(position.topic, position.partition, name)
         if key.series not in progress.states and self._is_full():
             return None
         rules = self._rules_of(key.topic)
@@ -160,7 +169,7 @@ class Pipeline:
             series.begin(self.profiles.load(key.series, self.scorer.name))
         else:
             restore_series(series, state, self.profiles)
-        self._series[key] = series
+        self._series[key] = progress.series[name] = series
         watch = self._silences.get((key.topic, key.partition))
         series.silent_ns = watch.since_ns(key.series) if watch else None
         return series

@@ -19,6 +19,7 @@ __all__ = [
     "Alert",
     "AlertChannel",
     "AlertState",
+    "Block",
     "DeadLetter",
     "Observation",
     "Outputs",
@@ -56,6 +57,26 @@ class Observation:
     series: str
     event_time_ns: int
     values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Readings of one series at n event times, the same channels at each.
+
+    event_time_ns: int64 [n]; values: float64 [n, channel], finite or NaN (a masked reading).
+    """
+
+    series: str
+    event_time_ns: NDArray[np.int64]
+    channels: tuple[str, ...]
+    values: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.event_time_ns)
+
+    def observation(self, row: int) -> Observation:
+        values = dict(zip(self.channels, self.values[row].tolist(), strict=True))
+        return Observation(self.series, int(self.event_time_ns[row]), values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,26 @@ class RowStore:
         self._pins.setdefault(slot >> _PIN_BITS, offset)
         return True
 
+    def put_all(
+        self,
+        slots: NDArray[np.int64],
+        indices: NDArray[np.intp],
+        values: NDArray[np.float32],
+        offsets: NDArray[np.int64],
+    ) -> None:
+        """`put` of rising slots [n], none below `base`; values [n, index], offsets [n]."""
+        fresh = int(slots[0]) >= self.top
+        self._reach(int(slots[-1]) + 1)
+        at = slots - self.base
+        if not fresh:
+            kept = self._values[np.ix_(at, indices)]
+            values = np.where(np.isnan(values), kept, values)
+        self._values[np.ix_(at, indices)] = values
+        self._seen[at] = True
+        blocks = slots >> _PIN_BITS
+        for first in np.flatnonzero(np.diff(blocks, prepend=blocks[0] - 1)):
+            self._pins.setdefault(int(blocks[first]), int(offsets[first]))
+
     def window(self, start: int, stop: int) -> NDArray[np.float32]:
         """A copy of slots start ... stop - 1: float32 [stop - start, channel]; NaN where nothing is kept."""
         out = np.full((stop - start, self.channels), np.nan, dtype=np.float32)

@@ -17,7 +17,7 @@ from stream_ad.calibration import Calibration
 from stream_ad.episodes import EpisodeRule
 from stream_ad.grid import Grid, Placement, infer_step_ns
 from stream_ad.ports import Profile, Scorer, Session, Window
-from stream_ad.records import Observation
+from stream_ad.records import Block, Observation
 from stream_ad.rows import RowStore
 from stream_ad.telling import Scoring, Teller
 from stream_ad.work import FitWork, Why, WindowWork
@@ -151,6 +151,39 @@ class Series:
         if step_ns is not None and (full or Grid.ready(times, step_ns, self.rules.lateness_steps)):
             self._anchor(step_ns, min(times))
         return None
+
+    def observe_all(self, block: Block, offsets: NDArray[np.int64]) -> list[tuple[int, str, str]]:
+        """Takes the observations of a block, each of the record with that offset: the same as one by one.
+
+        Returns row, reason and detail of what could not be used.
+        """
+        if self._put_block(block, offsets):
+            return []
+        problems = []
+        for row, offset in enumerate(offsets.tolist()):
+            problem = self.observe(block.observation(row), offset)
+            if problem is not None:
+                problems.append((row, *problem))
+        return problems
+
+    def _put_block(self, block: Block, offsets: NDArray[np.int64]) -> bool:
+        """Rising open slots of known channels go in at once: no later reading changes what an earlier one makes due."""
+        grid = self.grid
+        if grid is None or self.resume_offset is not None or not self._index.keys() >= set(block.channels):
+            return False
+        slots = grid.slots_of(block.event_time_ns)
+        newest = grid.max_slot if grid.max_slot >= 0 else int(slots[0]) - 1
+        apart = np.diff(slots, prepend=newest)
+        if slots[0] < max(grid.closed, self.rows.base) or (apart[1:] < 1).any():
+            return False
+        if (apart >= 4 * self.scorer.lookback_steps).any():
+            return False
+        self.flushed = False
+        indices = np.array([self._index[name] for name in block.channels], np.intp)
+        self.rows.put_all(slots, indices, block.values.astype(np.float32), offsets)
+        grid.max_slot = max(grid.max_slot, int(slots[-1]))
+        self._capture()
+        return True
 
     def _anchor(self, step_ns: int, anchor_ns: int) -> None:
         self.grid = Grid(step_ns, anchor_ns, self.rules.lateness_steps, self.rules.revise_steps)

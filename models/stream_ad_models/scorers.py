@@ -80,6 +80,7 @@ class ImputationScorer:
         ahead = delay_steps // hop_steps
         self._signal = SignalMaps(self._families, hop_steps, ahead, capacity=capacity, grows=grows)
         self._forecast = ForecastMaps(hop_steps, ahead) if forecasts else None
+        self._lookback = self._find_lookback()
         self._imputed = None
         self._gratings = tuple(gratings) if imputer is not None else ()
         if imputer is not None:
@@ -123,6 +124,9 @@ class ImputationScorer:
     def lookback_steps(self) -> int:
         """The delay, the oldest window a slot is placed by, those that still count as normal for it, and the imputer's
         view of the first row of these."""
+        return self._lookback
+
+    def _find_lookback(self) -> int:
         oldest = max(*(family.lengths[-1] for family in self._families), LEVELS.lengths[-1], BACK_STEPS)
         grown = sum(growth_blocks(self._hop)) * self._hop if self._grows else 0
         return self._delay + self._hop + oldest + grown + self._window - self._context
