@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -35,6 +35,10 @@ class IngestLimits:
     retry_max_s: float = 15.0
 
 
+class _LostError(Exception):
+    """Another may own the partitions."""
+
+
 @dataclass(slots=True)
 class Ingest:
     """Runs until the source ends or `stop` is called. One instance is one member of the group.
@@ -52,8 +56,10 @@ class Ingest:
     on_outputs: Callable[[Outputs], None] | None = None
     records_seen: int = 0
     _pending: Outputs = field(default_factory=Outputs)
+    _delivery: asyncio.Task[None] | None = None
     _assigned: set[tuple[str, int]] = field(default_factory=set)
     _epoch: int = 0
+    _losses: int = 0  # how often partitions were lost without our doing
     _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _delivered_s: float = 0.0
@@ -79,13 +85,15 @@ class Ingest:
                     ended = True
                     break
                 epoch = self._epoch
-                async with self._busy:  # a rebalance may hold it: these records then come again, to us or to another
+                # a rebalance may hold it: these records then come again, to us or to another
+                async with self._busy, self._while_ours():
                     await self._take(records if epoch == self._epoch else ())
-            async with self._busy:
+            async with self._busy, self._while_ours():
                 if ended or self.states is None:
                     await self._tell_early(None)
                 await self._checkpoint(sorted(self._assigned), final=True)
         finally:
+            await self._give_up()
             await self.source.stop()
             if self.states is not None:
                 await self.states.stop()
@@ -95,12 +103,14 @@ class Ingest:
         if records:
             self.records_seen += len(records)
             self._pending.extend(await asyncio.to_thread(self.pipeline.process, records, now_s))
+        if self._delivery is not None and self._delivery.done():
+            await self._delivered()
         waiting = sum(len(batch) for batch in self._pending.scores)
         due = now_s - self._delivered_s >= self.limits.deliver_s
         if due:
             await self._tell_early(now_s)
         if waiting >= self.limits.deliver_slots or due:
-            await self._deliver()
+            await self._hand_over()
         if now_s - self._checkpointed_s >= self.limits.checkpoint_s:
             await self._checkpoint(sorted(self._assigned))
 
@@ -121,7 +131,8 @@ class Ingest:
         if final or now_s - self._status_s >= self.limits.status_s:
             self._status_s = now_s
             self._pending.statuses += self.pipeline.changed_statuses()
-        await self._deliver()  # 1
+        await self._hand_over()
+        await self._delivered()  # 1
         if self.states is None:
             await self._retry(asyncio.to_thread, partial(self.pipeline.save_profiles, promote=True))
             return
@@ -130,20 +141,64 @@ class Ingest:
             made = await self._retry(asyncio.to_thread, self.pipeline.checkpoint, topic, partition)  # 2
             if made is not None:
                 states, checkpoint = made
-                await self._retry(self.states.save, topic, partition, states)  # 3
+                await self._retry(self._save, topic, partition, states)  # 3
                 commits[topic, partition] = checkpoint
         if commits:
             await self._retry(self.source.commit, commits)  # 4
 
-    async def _deliver(self) -> None:
+    async def _hand_over(self) -> None:
+        """Begins to deliver what is pending, once the delivery before it is done: so the next records are processed
+        while these outputs are written, outputs keep their order, and no more than two lots wait in memory."""
+        await self._delivered()
         outputs, self._pending = self._pending, Outputs()
         self._delivered_s = self.clock.monotonic_s()
-        if not outputs:
-            return
+        if outputs:
+            self._delivery = asyncio.create_task(self._deliver(outputs, self._losses))
+
+    async def _delivered(self) -> None:
+        """Waits until what was handed over is durable; raises what stood in its way."""
+        if self._delivery is not None:
+            await asyncio.wait({self._delivery})
+            delivery, self._delivery = self._delivery, None
+            await delivery
+
+    async def _give_up(self) -> None:
+        """Nothing may write any more once `run` is over, however it ended."""
+        self._stopping.set()
+        if self._delivery is not None:
+            await asyncio.wait({self._delivery})
+            if not self._delivery.cancelled() and (error := self._delivery.exception()) is not None:
+                log.debug("a delivery ended with the loop: %s", error)
+
+    async def _deliver(self, outputs: Outputs, losses: int) -> None:
         for sink in self.sinks:
-            await self._retry(asyncio.to_thread, sink.write, outputs)
+            await self._retry(self._write, sink, outputs, losses)
         if self.on_outputs is not None:
             self.on_outputs(outputs)
+
+    async def _write(self, sink: Sink, outputs: Outputs, losses: int) -> None:
+        """At every attempt anew: who waited long for a store may have been given up by the group meanwhile, and a store
+        cannot tell an old revision, written late, from a new one."""
+        await self._check_ours(losses)
+        await asyncio.to_thread(sink.write, outputs)
+
+    async def _save(self, topic: str, partition: int, states: Mapping[str, bytes]) -> None:
+        assert self.states is not None
+        await self._check_ours(self._losses)
+        await self.states.save(topic, partition, states)
+
+    async def _check_ours(self, losses: int) -> None:
+        if losses != self._losses or not await self.source.holds():
+            raise _LostError
+
+    @contextlib.asynccontextmanager
+    async def _while_ours(self) -> AsyncIterator[None]:
+        """What was in hand when the partitions were lost is left: whoever goes on, from the last commit, tells it."""
+        try:
+            yield
+        except _LostError:
+            self._pending = Outputs()
+            log.warning("the group went on without this worker; what it had in hand comes again, to it or to another")
 
     async def _retry(self, action: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Awaits `action` until what it needs is back: nothing is read meanwhile, nothing is dropped."""
@@ -181,8 +236,11 @@ class Ingest:
         self._epoch += 1
         ours = [p for p in partitions if p in self._assigned]
         if not lost and not self._stopping.is_set():
-            async with self._busy:
+            async with self._busy, self._while_ours():
                 await self._checkpoint(ours)
+        if lost:
+            self._losses += 1
+            self._pending = Outputs()
         for topic, partition in ours:
             self.pipeline.revoke(topic, partition)
             self._assigned.discard((topic, partition))

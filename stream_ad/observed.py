@@ -91,6 +91,10 @@ class ObservedSource:
             await self.source.commit(checkpoints)
         self._watch.vitals.step()
 
+    async def holds(self) -> bool:
+        with self._watch.call("hold", "broker", doing="asking the group whether the partitions are still ours"):
+            return await self.source.holds()
+
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:
         with self._watch.call("load", "broker", doing=f"asking for the committed offset of {topic}/{partition}"):
             return await self.source.committed(topic, partition)

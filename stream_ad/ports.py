@@ -207,6 +207,11 @@ class Source(Protocol):
 
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None: ...
 
+    async def holds(self) -> bool:
+        """False = another consumer may own what was assigned here: write nothing more, the next `poll` tells. Asked
+        before each write. UnavailableError = not to be known now."""
+        ...
+
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:
         """What `commit` last stored; None = never, or a source that cannot be read again."""
         ...

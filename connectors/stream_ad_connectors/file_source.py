@@ -66,6 +66,9 @@ class FileSource:
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
         self._committed.update(checkpoints)
 
+    async def holds(self) -> bool:
+        return True
+
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:
         return self._committed.get((topic, partition))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ from stream_ad_connectors.kafka_turnstile import Turnstile
 __all__ = ["KafkaSource", "kafka_records"]
 
 _log = logging.getLogger(__name__)
-MAX_POLL_INTERVAL_S = 300.0
+MAX_POLL_INTERVAL_S = 7 * 86_400.0  # a store may be away for days; a worker that hangs is its watchdog's to end
 REBALANCE_TIMEOUT_S = 60.0
 _SLICE_S = 0.2
 _Callback = Callable[[set[TopicPartition]], Awaitable[None]]
@@ -78,6 +79,7 @@ class KafkaSource:
         self._ready: list[SourceRecord] = []
         self._turnstile = Turnstile()
         self._commit_refused = False
+        self._confirmed_s = -math.inf
         self._failure: BaseException | None = None
 
     async def start(self, listener: AssignmentListener) -> None:
@@ -126,6 +128,7 @@ class KafkaSource:
                 _log.warning("no commit for %s/%d: the partition is no longer ours", topic, partition)
         if not offsets:
             return
+        asked_s = time.monotonic()
         try:
             await asyncio.wait_for(self._started().commit(offsets), self._settings.request_timeout_s)
         except (CommitFailedError, IllegalStateError) as error:
@@ -133,6 +136,28 @@ class KafkaSource:
             _log.warning("commit refused, another member takes over: %s", error)
         except (KafkaError, OSError, TimeoutError) as error:
             raise kafka_error(error, self._settings, "committing offsets") from error
+        else:
+            self._confirmed_s = asked_s
+
+    async def holds(self) -> bool:
+        """A member that was frozen, or cut off, for longer than the session does not know that others went on; so the
+        group is asked when it last said yes half a session ago. Trap: aiokafka tells nobody of its own heartbeats."""
+        self._started()
+        asked_s = time.monotonic()
+        if self._lost() or asked_s - self._confirmed_s < self._settings.session_timeout_s / 2:
+            return not self._lost()
+        coordinator = getattr(self._consumer, "_coordinator")  # noqa: B009 (private: no other way to ask)
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_s):
+                await coordinator.ensure_coordinator_known()
+                alive = await coordinator._do_heartbeat()
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise kafka_error(error, self._settings, "asking the group for our place in it") from error
+        if alive:
+            self._confirmed_s = asked_s
+        elif not self._lost():
+            raise UnavailableError(f"the group's coordinator at {self._settings.bootstrap} does not answer")
+        return not self._lost()
 
     async def standing(self) -> Mapping[tuple[str, int], Standing] | None:
         """Asks the broker for the ends: those of the last fetch are old while nothing is fetched."""

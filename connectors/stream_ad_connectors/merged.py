@@ -45,6 +45,9 @@ class MergedSource:
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
         """Nothing to keep: there is no second reading."""
 
+    async def holds(self) -> bool:
+        return True
+
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:
         return None
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
@@ -74,6 +75,32 @@ async def test_a_refused_commit_is_lost_not_an_error(settings: KafkaSettings, to
         await tracker.commit()
         assert await source.committed(topic, 0) is None
         await read_until(lambda: tracker.lost == [True] and set(tracker.next.values()) == {100}, pair)
+
+
+async def test_a_frozen_member_learns_before_it_writes_that_the_group_went_on(
+    settings: KafkaSettings, topic: str
+) -> None:
+    async with running(settings.model_copy(update={"session_timeout_s": 1.0}), topic) as pair:
+        source, tracker = pair
+        await read_until(lambda: len(tracker.next) == 4, pair)
+        assert await source.holds()
+        time.sleep(2.5)  # the whole process stands still, longer than the group waits for it
+        assert not await source.holds()
+        await tracker.commit()  # refused, and no error
+        await read_until(lambda: tracker.lost == [True] and set(tracker.next.values()) == {100}, pair)
+        assert await source.holds()
+
+
+async def test_waiting_long_for_a_store_costs_no_membership(settings: KafkaSettings, topic: str) -> None:
+    async with running(settings, topic) as pair:
+        source, tracker = pair
+        await read_until(lambda: len(tracker.next) == 4, pair)
+        subscription: Any = source._consumer._subscription
+        subscription._last_fetch_ended -= 3600  # as if nobody had polled for an hour
+        await asyncio.sleep(5)  # a heartbeat is due every 3 s
+        assert await source.holds()
+        await read_until(lambda: set(tracker.next.values()) == {100}, pair)
+        assert tracker.lost == []
 
 
 async def test_foreign_commits_are_understood(settings: KafkaSettings, topic: str, kafka: str) -> None:

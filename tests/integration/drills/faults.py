@@ -16,7 +16,7 @@ from tests.integration.drills.world import SmallDisk, World
 
 __all__ = ["SESSION_S", "Fault", "Stage", "burst", "kinds"]
 
-SESSION_S = 3.0  # how long the group waits for a silent member
+SESSION_S = 4.0  # how long the group waits for a silent member
 _WORKER_HOLDS = {
     "kill": (0.0, 2.0),
     "terminate": (0.0, 2.0),

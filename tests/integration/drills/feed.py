@@ -8,16 +8,16 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
 from numpy.typing import NDArray
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
 
-from stream_ad.errors import UnavailableError
 from stream_ad.plant import Plant
-from stream_ad.settings import KafkaSettings
 
 __all__ = ["START_NS", "STEP_NS", "Feed", "name_of", "records"]
 
@@ -25,6 +25,7 @@ START_NS = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
 STEP_NS = 1_000_000_000
 _LATE, _TWICE, _MISSING, _BROKEN = 0.003, 0.002, 0.004, 0.001
 _CHUNK_S = 0.25
+_FLUSH_S = 5.0
 
 
 def records(plants: list[Plant], rows: int, seed: int) -> Iterator[list[tuple[bytes, bytes]]]:
@@ -69,7 +70,7 @@ def _record(series: str, channels: tuple[str, ...], row: int, values: NDArray[np
 class Feed:
     """Publishes rows in a thread of its own until `stop`; while the broker is away it tries the same rows again."""
 
-    kafka: KafkaSettings
+    kafka: str
     topic: str
     rows: Iterator[list[tuple[bytes, bytes]]]
     rows_per_s: float
@@ -77,6 +78,7 @@ class Feed:
     sent: int = 0
     _ending: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _producer: KafkaProducer | None = None
     _error: BaseException | None = None
 
     def start(self) -> None:
@@ -93,25 +95,35 @@ class Feed:
 
     def _run(self) -> None:
         begun = time.monotonic()
-        publisher = KafkaPublisher(self.kafka)
         try:
             while not self._ending.is_set():
-                due = int((time.monotonic() - begun) * self.rows_per_s) - self.sent_rows
-                chunk = [record for _ in range(min(due, 200)) for record in next(self.rows)]
-                self._send(publisher, chunk)
-                self.sent_rows += min(due, 200)
+                due = min(200, int((time.monotonic() - begun) * self.rows_per_s) - self.sent_rows)
+                chunk = [record for _ in range(due) for record in next(self.rows)]
+                while not self._send(chunk):
+                    time.sleep(0.3)
+                self.sent_rows += due
                 self.sent += len(chunk)
                 self._ending.wait(_CHUNK_S)
         except Exception as error:  # noqa: BLE001 (raised by `stop`)
             self._error = error
         finally:
-            publisher.close()
+            self._drop()
 
-    def _send(self, publisher: KafkaPublisher, chunk: list[tuple[bytes, bytes]]) -> None:
-        while True:
-            try:
-                for key, value in chunk:
-                    publisher.send(self.topic, key, value)
-                return publisher.flush()
-            except UnavailableError:
-                time.sleep(0.3)
+    def _send(self, chunk: list[tuple[bytes, bytes]]) -> bool:
+        """True when all of it is in the log. A part of it may be there otherwise: the log is what counts."""
+        try:
+            if self._producer is None:
+                options = {"bootstrap_servers": self.kafka, "bootstrap_timeout_ms": 2000, "enable_idempotence": False}
+                self._producer = KafkaProducer(**options, acks="all", linger_ms=5, max_block_ms=5000)
+            sent = [self._producer.send(self.topic, key=key, value=value) for key, value in chunk]
+            self._producer.flush(timeout=_FLUSH_S)
+        except (KafkaError, OSError):
+            self._drop()
+            return False
+        return all(future.succeeded() for future in sent)
+
+    def _drop(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(KafkaError, OSError):
+                producer.close(timeout=0)

@@ -23,8 +23,8 @@ class Outcome:
     """lost, duplicate and differing count slots: not there, there though the undisturbed run has none, or with another
     score, value, band (from 1e-4 on, relative), revision, alert or model. events_repeated: on the alerts topic, which
     is told at least once. recovery_s: per burst of faults, from its end to the first new score in the store.
-    crashes: workers that ended unexpectedly; gave_up: that ended with a message and were started again; not_in_time:
-    that did not end within 30 s of SIGTERM."""
+    crashes: workers that ended unexpectedly; gave_up: that ended with a message (reasons) and were started again;
+    not_in_time: that did not end within 30 s of SIGTERM."""
 
     seed: int
     store: str
@@ -47,6 +47,7 @@ class Outcome:
     crashes: int = 0
     gave_up: int = 0
     not_in_time: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
     recovery_s: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -55,11 +56,16 @@ class Outcome:
         return not any(getattr(self, name) for name in (*_COUNTED, "dead_letters_lost"))
 
     def as_json(self) -> dict[str, Any]:
-        return {**vars(self), "by_kind": dict(self.by_kind), "recovery_s": [round(s, 2) for s in self.recovery_s]}
+        return {
+            **vars(self),
+            "by_kind": dict(self.by_kind),
+            "reasons": dict(self.reasons),
+            "recovery_s": [round(s, 2) for s in self.recovery_s],
+        }
 
     def note(self, line: str) -> None:
         """Kept for the first differences alone."""
-        if len(self.notes) < 40:
+        if len(self.notes) < 25:
             self.notes.append(line)
 
 
@@ -86,7 +92,10 @@ def compare(
 def _slots(batches: list[ScoreBatch]) -> dict[int, list[dict[str, Any]]]:
     slots: dict[int, list[dict[str, Any]]] = {}
     for batch in batches:
-        arrays = np.stack([batch.value, batch.expected, batch.lower, batch.upper, batch.attribution], axis=1)
+        order = sorted(range(len(batch.channels)), key=lambda k: batch.channels[k])  # a store's own order is its own
+        channels = tuple(batch.channels[k] for k in order)
+        columns = (batch.value, batch.expected, batch.lower, batch.upper, batch.attribution)
+        arrays = np.stack(columns, axis=1)[:, :, order]
         for row, time_ns in enumerate(batch.event_time_ns.tolist()):
             slots.setdefault(time_ns, []).append(
                 {
@@ -94,7 +103,7 @@ def _slots(batches: list[ScoreBatch]) -> dict[int, list[dict[str, Any]]]:
                     "revision": int(batch.revision[row]),
                     "alert": batch.alert_id[row],
                     "model": batch.model_version,
-                    "channels": batch.channels,
+                    "channels": channels,
                     "arrays": arrays[row],
                 }
             )

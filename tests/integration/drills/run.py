@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -56,7 +58,7 @@ def run_drill(home: Path, world: World, plan: Plan, *, say: Callable[[str], None
             crew.add()
         store = job.open_store()
         stack.callback(store.close)
-        feed = Feed(job.settings.kafka, job.topic, records(job.plants, ROWS, plan.seed), plan.rows_per_s)
+        feed = Feed(world.broker.address, job.topic, records(job.plants, ROWS, plan.seed), plan.rows_per_s)
         feed.start()
         wait_until(lambda: _count(store) > 0 or len(crew.gave_up) > 9, timeout_s=CATCH_UP_S, every_s=0.25)
         if _count(store) <= 0:
@@ -143,5 +145,6 @@ def _judge(crew: Crew, codes: list[int | None], outcome: Outcome) -> None:
     outcome.crashes += len(traces) + sum(code not in (0, None) for code in codes)
     outcome.gave_up = len(crew.gave_up)
     outcome.not_in_time = crew.not_in_time + sum(code is None for code in codes)
-    for line in (*traces[:3], *(f"exit {code} at the end" for code in codes if code), *crew.gave_up[:10]):
+    for line in (*traces[:3], *(f"exit {code} at the end" for code in codes if code)):
         outcome.note(line)
+    outcome.reasons = Counter(re.sub(r"127[.]0[.]0[.]1:[0-9]+", "ADDRESS", line) for line in crew.gave_up)
