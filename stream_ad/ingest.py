@@ -171,8 +171,13 @@ class Ingest:
                 log.debug("a delivery ended with the loop: %s", error)
 
     async def _deliver(self, outputs: Outputs, losses: int) -> None:
-        for sink in self.sinks:
-            await self._retry(self._write, sink, outputs, losses)
+        try:
+            for sink in self.sinks:
+                await self._retry(self._write, sink, outputs, losses)
+        except _LostError:
+            if losses == self._losses:  # else the loop was told; what is pending by now is of partitions it has now
+                raise
+            return
         if self.on_outputs is not None:
             self.on_outputs(outputs)
 
@@ -241,6 +246,9 @@ class Ingest:
         if lost:
             self._losses += 1
             self._pending = Outputs()
+            delivery = self._delivery
+            if delivery is not None and delivery.done() and isinstance(delivery.exception(), _LostError):
+                self._delivery = None  # known now, and not to be held against what comes next
         for topic, partition in ours:
             self.pipeline.revoke(topic, partition)
             self._assigned.discard((topic, partition))
