@@ -72,7 +72,8 @@ class Decoder:
         self._max_ahead = detector.max_ahead
         self._max_channels = detector.max_channels
         self._max_bytes = detector.max_record_bytes
-        self._names = NameCheck()
+        self._max_observations = detector.max_record_observations
+        self._names = NameCheck(detector.max_name_chars)
         self._rows, self._columns = self._typed_decoders()
 
     def _typed_decoders(self) -> tuple[msgspec.json.Decoder[Any] | None, msgspec.json.Decoder[Any] | None]:
@@ -134,6 +135,7 @@ class Decoder:
                 series = self._series(record, parsed.series)
                 time_ns = self._time(record, parsed.time)
                 return [Observation(series, time_ns, self._typed_readings(parsed.values))], []
+            self._check_count(parsed)
         except RecordError as error:
             return [], [DeadLetter(record, error.reason, error.message)]
         findings = _Findings()
@@ -163,6 +165,15 @@ class Decoder:
         if None in readings.values():
             return {channel: _NAN if v is None else v for channel, v in readings.items()}
         return readings  # type: ignore[return-value]  # no None is left in it
+
+    def _check_count(self, observations: list[Any]) -> None:
+        """Few bytes make an observation, and an observation takes many."""
+        if len(observations) > self._max_observations:
+            raise RecordError(
+                "too_many_observations",
+                f"expected at most {self._max_observations} observations (detector.max_record_observations), "
+                f"found {len(observations)}",
+            )
 
     def _check_channels(self, readings: dict[str, Any]) -> None:
         if not readings:
@@ -223,6 +234,7 @@ class Decoder:
         elif not document:
             raise RecordError("empty", "expected observations, found an array of none")
         else:
+            self._check_count(document)
             for index, element in enumerate(document):
                 self._element(record, element, f"element {index}", findings)
         return findings.result(record)
@@ -240,7 +252,11 @@ class Decoder:
     def _block(self, record: SourceRecord, parsed: Any) -> Block | None:
         """Columns without a fault, times whole numbers; None = to be judged row by row."""
         times, columns = parsed.times, parsed.values
-        if not times or set(map(type, times)) != {int} or {len(column) for column in columns.values()} != {len(times)}:
+        if (
+            not 0 < len(times) <= self._max_observations
+            or set(map(type, times)) != {int}
+            or {len(column) for column in columns.values()} != {len(times)}
+        ):
             return None
         first_ns, last_ns = (time * UNIT_NS[self._unit] for time in (min(times), max(times)))
         if first_ns < 0 or last_ns >= END_NS or 0 < record.timestamp_ns < last_ns - self._max_ahead_ns:
@@ -291,6 +307,7 @@ class Decoder:
         series, times, columns = parts
         if not isinstance(times, list):
             raise RecordError("wrong_type", f"{self._times_field!r}: expected an array, found {describe_found(times)}")
+        self._check_count(times)
         name = self._series(record, series)
         self._check_channels(columns)
         for channel, column in columns.items():

@@ -21,7 +21,6 @@ __all__ = [
     "parse_json",
 ]
 
-MAX_NAME_CHARS = 256
 MAX_READING = 3.4028234663852886e38  # what float32 can hold
 _SHOWN_CHARS = 80
 _CACHED_NAMES = 65_536
@@ -103,9 +102,10 @@ def as_columns(readings: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 class NameCheck:
-    """Names of series and channels: 1..256 characters, no control characters. Remembers the good ones (bounded)."""
+    """Names of series and channels: 1..max_chars characters, no control characters. Remembers the good ones (bounded)."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_chars: int) -> None:
+        self._max_chars = max_chars
         self._good: set[str] = set()
 
     def check(self, kind: str, names: AbstractSet[str]) -> None:
@@ -113,9 +113,10 @@ class NameCheck:
         if names <= self._good:
             return
         for name in names:
-            if not 1 <= len(name) <= MAX_NAME_CHARS:
+            if not 1 <= len(name) <= self._max_chars:
                 found = f"{len(name)} characters" if name else "an empty one"
-                raise RecordError("bad_name", f"{kind} name: expected 1..{MAX_NAME_CHARS} characters, found {found}")
+                expected = f"1..{self._max_chars} characters (detector.max_name_chars)"
+                raise RecordError("bad_name", f"{kind} name: expected {expected}, found {found}")
             if _FORBIDDEN.search(name):
                 found = describe_found(name)
                 raise RecordError("bad_name", f"{kind} name: expected no control characters, found {found}")

@@ -217,6 +217,8 @@ class DetectorSettings(_Section):
     max_channels: int = Field(1024, ge=1, description="channels a series may have")
     max_series: int = Field(100_000, ge=1, description="series one worker accepts")
     max_record_bytes: int = Field(1_000_000, ge=1, description="larger records are dead-lettered")
+    max_record_observations: int = Field(50_000, ge=1, description="records of more observations are dead-lettered")
+    max_name_chars: int = Field(256, ge=1, le=1024, description="longer names of series and channels are dead-lettered")
     threads: int = Field(1, ge=1, description="threads of the numerics in one worker")
 
 

@@ -176,6 +176,53 @@ def test_tombstone_and_size_and_key() -> None:
     assert decode(row(series=None), key=b"\xff")[1][0].reason == "bad_name"
 
 
+LIMITS = DetectorSettings(max_record_bytes=400, max_channels=3, max_record_observations=4, max_name_chars=5)
+WITHIN = (
+    row(series="m" * 5, values={"\u00e4" * 5: 1, "b": 1, "c": 1}),
+    [row()] * 4,
+    {"series": "m", "times": [NOW_MS] * 4, "values": {"a": [1] * 4}},
+)
+BEYOND: tuple[tuple[Any, str, str], ...] = (
+    ([row()] * 5, "too_many_observations", "detector.max_record_observations"),
+    ([row(values={"a": float("nan")})] * 5, "too_many_observations", "found 5"),
+    ({"series": "m", "times": [NOW_MS] * 5, "values": {"a": [1] * 5}}, "too_many_observations", "found 5"),
+    ({"series": "m", "times": [NOW_MS + 0.5] * 5, "values": {"a": [1] * 5}}, "too_many_observations", "found 5"),
+    (row(values=dict.fromkeys("abcd", 1)), "too_many_channels", "detector.max_channels"),
+    ({"series": "m", "times": [NOW_MS], "values": dict.fromkeys("abcd", [1])}, "too_many_channels", "found 4"),
+    (row(series="m" * 6), "bad_name", "detector.max_name_chars"),
+    (row(values={"a" * 6: 1}), "bad_name", "channel name: expected 1..5 characters"),
+    ({"series": "m", "times": [NOW_MS], "values": {"a" * 6: [1]}}, "bad_name", "channel name"),
+    (row(padding="x" * 400), "too_large", "at most 400 bytes"),
+)
+
+
+def test_what_is_just_within_the_limits_is_taken() -> None:
+    for payload in WITHIN:
+        observations, letters = decode(payload, using=decoder(LIMITS))
+        assert observations, letters
+        assert not letters
+
+
+@pytest.mark.parametrize(("payload", "reason", "words"), BEYOND)
+def test_what_is_beyond_a_limit_is_a_dead_letter(payload: Any, reason: str, words: str) -> None:
+    observations, (letter,) = decode(payload, using=decoder(LIMITS))
+    assert not observations
+    assert (letter.reason, words in letter.detail) == (reason, True), letter.detail
+
+
+def test_a_long_key_names_no_series() -> None:
+    _, (letter,) = decode(row(series=None), key=b"k" * 6, using=decoder(LIMITS))
+    assert letter.reason == "bad_name"
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"series":', b'{"values":['])
+def test_nesting_without_end_is_a_dead_letter(opening: bytes) -> None:
+    payload = b'{"series":"m","time":1,"values":{"a":' + opening * 60_000
+    observations, (letter,) = decode(payload)
+    assert not observations
+    assert letter.reason in ("broken_json", "wrong_type")
+
+
 def test_the_limit_ahead_is_inclusive_and_needs_a_record_time() -> None:
     assert decode(row(time=NOW_MS + 300_000))[0]
     assert decode(row(time=NOW_MS + 300_001))[1][0].reason == "future"
