@@ -252,11 +252,9 @@ class Decoder:
     def _block(self, record: SourceRecord, parsed: Any) -> Block | None:
         """Columns without a fault, times whole numbers; None = to be judged row by row."""
         times, columns = parsed.times, parsed.values
-        if (
-            not 0 < len(times) <= self._max_observations
-            or set(map(type, times)) != {int}
-            or {len(column) for column in columns.values()} != {len(times)}
-        ):
+        if not 0 < len(times) <= self._max_observations or set(map(type, times)) != {int}:
+            return None
+        if {len(column) for column in columns.values()} != {len(times)}:
             return None
         first_ns, last_ns = (time * UNIT_NS[self._unit] for time in (min(times), max(times)))
         if first_ns < 0 or last_ns >= END_NS or 0 < record.timestamp_ns < last_ns - self._max_ahead_ns:

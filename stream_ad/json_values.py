@@ -11,7 +11,6 @@ from typing import Any
 from stream_ad.errors import RecordError
 
 __all__ = [
-    "MAX_NAME_CHARS",
     "MAX_READING",
     "NameCheck",
     "as_columns",
@@ -102,7 +101,7 @@ def as_columns(readings: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 class NameCheck:
-    """Names of series and channels: 1..max_chars characters, no control characters. Remembers the good ones (bounded)."""
+    """Names of series and channels: 1..max_chars characters, none of them a control. Remembers good ones (bounded)."""
 
     def __init__(self, max_chars: int) -> None:
         self._max_chars = max_chars

@@ -188,7 +188,7 @@ BEYOND: tuple[tuple[Any, str, str], ...] = (
     ({"series": "m", "times": [NOW_MS] * 5, "values": {"a": [1] * 5}}, "too_many_observations", "found 5"),
     ({"series": "m", "times": [NOW_MS + 0.5] * 5, "values": {"a": [1] * 5}}, "too_many_observations", "found 5"),
     (row(values=dict.fromkeys("abcd", 1)), "too_many_channels", "detector.max_channels"),
-    ({"series": "m", "times": [NOW_MS], "values": dict.fromkeys("abcd", [1])}, "too_many_channels", "found 4"),
+    ({"series": "m", "times": [NOW_MS], "values": {key: [1] for key in "abcd"}}, "too_many_channels", "found 4"),
     (row(series="m" * 6), "bad_name", "detector.max_name_chars"),
     (row(values={"a" * 6: 1}), "bad_name", "channel name: expected 1..5 characters"),
     ({"series": "m", "times": [NOW_MS], "values": {"a" * 6: [1]}}, "bad_name", "channel name"),
