@@ -25,6 +25,7 @@ from stream_ad.work import FitWork, Why, WindowWork
 __all__ = ["Key", "Series", "SeriesRules"]
 
 MAX_WAITING = 4096
+LEAST_SHARE = 8  # a first profile wants readings in one slot of so many, counted over a window
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +280,10 @@ class Series:
 
     def _capture_fit(self, end: int) -> None:
         assert self.grid is not None
+        least = self.scorer.window_steps // LEAST_SHARE
+        if np.isfinite(self.rows.window(self.origin, end + 1)).any(axis=1).sum() < least:
+            self._wait_for_readings(end)
+            return
         if not self.channels_fixed:
             self._fix_channels()
         history = self.rows.window(self.origin, end + 1)
@@ -288,6 +293,14 @@ class Series:
             self.told_from = self.next_emit = end + 1
         following = 2 * (end + 1 - self.origin)
         self.next_fit = following if following <= self.rules.memory_steps else None
+
+    def _wait_for_readings(self, end: int) -> None:
+        """Too few to fit on: the history goes on, or moves on when it is as long as one may be."""
+        hop = self.scorer.hop_steps
+        self.next_fit = end + 1 - self.origin + hop
+        if self.next_fit > 2 * self.scorer.window_steps:
+            self.origin += hop
+            self.next_fit -= hop
 
     def _refill(self, before_end: int) -> Iterator[Window]:
         """Windows that bring a fresh session to where it may score the window that ends at `before_end`."""

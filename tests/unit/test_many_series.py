@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 
+import numpy as np
 import pytest
 
 from stream_ad.pipeline import Pipeline
@@ -114,3 +115,18 @@ def test_times_at_the_end_of_int64_are_refused() -> None:
     late = SourceRecord(SourcePosition("t", 0, 0), 0, None, json.dumps(body).encode())
     out = Pipeline(make_settings(), SCORER, fitted_profiles()).process([late])
     assert reasons(out) == ["bad_time"]
+
+
+def test_a_series_without_readings_is_not_fitted_until_it_has_some() -> None:
+    """Nothing but nulls for hours must not stop the worker, nor be kept for ever."""
+    empty = [record(i, i, {"a": float("nan"), "b": float("nan")}) for i in range(900)]
+    log = [*empty, *(record(900 + i, 900 + i, {"a": float(i % 5), "b": 1.0}) for i in range(60))]
+    pipeline = Pipeline(make_settings(), SCORER, MemoryProfiles())
+    outs = [pipeline.process(log[:900])]
+    assert not outs[0].scores
+    [series] = pipeline._series.values()
+    assert series.rows.top - series.rows.base < 400
+    outs += [pipeline.process(log[900:]), pipeline.flush()]
+    held = contents(outs)
+    assert 40 < len(held) <= 60
+    assert all(np.isfinite(score) for score, _ in held.values())
