@@ -84,6 +84,7 @@ class Series:
     parked_to: int = 0
     last_seen_s: float = 0.0
     silent_ns: int | None = None  # held for silent since the slot of this time
+    returned_ns: int | None = None  # and the first slot with a reading after it
     _index: dict[str, int] = field(default_factory=dict)
     waiting: list[tuple[Observation, int]] = field(default_factory=list)
 
@@ -158,11 +159,13 @@ class Series:
 
         Returns row, reason and detail of what could not be used.
         """
-        if self._put_block(block, offsets):
+        if self.silent_ns is None and self._put_block(block, offsets):
             return []
         problems = []
         for row, offset in enumerate(offsets.tolist()):
             problem = self.observe(block.observation(row), offset)
+            if self.silent_ns is not None and self.returned_ns is None and (self.newest_ns or 0) > self.silent_ns:
+                self.returned_ns = self.newest_ns
             if problem is not None:
                 problems.append((row, *problem))
         return problems

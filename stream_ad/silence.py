@@ -105,16 +105,15 @@ class SilenceWatch:
         return alerts
 
     def ended(self, series: Series) -> Alert | None:
-        """After a reading of a silent series: RESOLVED once its newest slot is a later one. What comes late is not."""
-        newest, since_ns = series.newest_ns, series.silent_ns
-        if newest is None or since_ns is None or newest <= since_ns:
+        """After readings of a silent series: RESOLVED if one has a later slot; late ones are not enough."""
+        since_ns, end_ns = series.silent_ns, series.returned_ns
+        if since_ns is None or end_ns is None:
             return None
-        series.silent_ns = None
+        series.silent_ns = series.returned_ns = None
         self.open.pop(series.key.series, None)
         self._changed.add(series.key.series)
         alert = self._alert(series.key.series, since_ns)
-        updated_ns = max(newest, alert.updated_ns)
-        return replace(alert, state=AlertState.RESOLVED, end_ns=newest, updated_ns=updated_ns)
+        return replace(alert, state=AlertState.RESOLVED, end_ns=end_ns, updated_ns=max(end_ns, alert.updated_ns))
 
     def _tell(self) -> None:
         """What the last call gave was handed to the sinks: the next checkpoint flushes them before it stores this."""
