@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+from kafka.errors import KafkaError
 
 from stream_ad.errors import AccessError, ConfigError, DataError, StreamAdError, UnavailableError
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_security import bootstrap_servers, security_options
 
-__all__ = ["async_options", "kafka_error", "missing_topic", "python_options", "quiet", "timeout_ms"]
+__all__ = ["abandon", "async_options", "kafka_error", "missing_topic", "python_options", "quiet", "timeout_ms"]
 
+_ABANDON_S = 2.0
 _ACCESS = (
     "AuthorizationFailedError",
     "AuthenticationFailedError",
@@ -120,6 +123,18 @@ def missing_topic(topic: str, partitions: int = 1) -> ConfigError:
         mend=f"create it: kafka-topics.sh --bootstrap-server BROKER --create --topic {topic} --partitions {partitions};"
         f" or send it a file: stream-ad replay FILE --topic {topic} --create",
     )
+
+
+def abandon(producer: Any) -> None:
+    """Ends a kafka-python producer and gives up what it still holds.
+
+    Trap: its `close` waits for that first, and when this fails it leaves its thread and its connection behind.
+    """
+    sender = getattr(producer, "_sender", None)
+    if sender is not None:
+        sender.force_close()
+    with quiet(), suppress(KafkaError, OSError):
+        producer.close(timeout=_ABANDON_S)
 
 
 def kafka_error(error: BaseException, settings: KafkaSettings, doing: str) -> StreamAdError:

@@ -10,10 +10,13 @@ from kafka.errors import KafkaError
 from stream_ad.errors import ConfigError
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_admin import KafkaAdmin
-from stream_ad_connectors.kafka_common import kafka_error, python_options, quiet, timeout_ms
+from stream_ad_connectors.kafka_common import abandon, kafka_error, python_options, quiet, timeout_ms
 from stream_ad_connectors.kafka_security import reach
 
 __all__ = ["KafkaPublisher"]
+
+_DELIVERIES = 3  # request time-outs that a record may take
+_FLUSHES = 4  # and all of them: kafka-python does not always notice that a record's time is over
 
 
 class KafkaPublisher:
@@ -58,8 +61,9 @@ class KafkaPublisher:
     def flush(self) -> None:
         if self._producer is not None:
             try:
-                self._producer.flush()
+                self._producer.flush(timeout=_FLUSHES * self._settings.request_timeout_s)
             except KafkaError as error:
+                self._drop()
                 raise kafka_error(error, self._settings, "publishing") from error
         self._check()
 
@@ -68,10 +72,14 @@ class KafkaPublisher:
         try:
             self.flush()
         finally:
-            producer, self._producer = self._producer, None
-            if producer is not None:
-                producer.close(timeout=self._settings.request_timeout_s)
+            self._drop()
             self._admin.close()
+
+    def _drop(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            abandon(producer)
+            self._failed = None  # what it gave up was told by whoever ended it
 
     def _connected(self, topic: str) -> KafkaProducer:
         if topic not in self._topics:
@@ -97,5 +105,5 @@ def _publisher_options(settings: KafkaSettings) -> dict[str, Any]:
         "batch_size": 256 * 1024,
         "linger_ms": 20,
         "max_block_ms": timeout_ms(settings),
-        "delivery_timeout_ms": 3 * timeout_ms(settings),
+        "delivery_timeout_ms": _DELIVERIES * timeout_ms(settings),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from stream_ad.records import Alert, DeadLetter, Outputs
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.alert_json import alert_from_json, alert_to_json
 from stream_ad_connectors.kafka_admin import KafkaAdmin, ensure_topics
-from stream_ad_connectors.kafka_common import kafka_error, python_options, quiet, timeout_ms
+from stream_ad_connectors.kafka_common import abandon, kafka_error, python_options, quiet, timeout_ms
 from stream_ad_connectors.kafka_security import reach
 
 __all__ = ["KafkaSink", "alert_from_json", "alert_to_json", "dead_letter_headers", "ensure_topics"]
@@ -120,8 +119,7 @@ class KafkaSink:
     def _drop(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            with quiet(), suppress(KafkaError, OSError):
-                producer.close(timeout=0)
+            abandon(producer)
 
 
 def _null_value(key: bytes | None) -> bytes | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
 from stream_ad_connectors.kafka_admin import KafkaAdmin, ensure_topics
+from stream_ad_connectors.kafka_publisher import KafkaPublisher
 from stream_ad_connectors.kafka_sink import KafkaSink
 from stream_ad_connectors.kafka_state import KafkaStateStore
 
@@ -17,6 +20,7 @@ from stream_ad.records import Outputs
 from stream_ad.settings import KafkaSettings
 from tests.integration.kafka_helpers import LETTER, consume, fill, read_until, running
 from tests.services.kafka import KafkaServer
+from tests.services.process import wait_until
 
 T = TypeVar("T")
 
@@ -86,3 +90,41 @@ async def test_the_broker_goes_and_comes_back(own_broker: KafkaServer, namespace
         assert await again(state.load, "t", 0) == {"a": b"3"}
     await state.stop()
     sink.close()
+
+
+def test_producers_that_were_given_up_leave_nothing_behind(own_broker: KafkaServer, namespace: str) -> None:
+    settings = KafkaSettings(bootstrap=own_broker.address, namespace=namespace, request_timeout_s=1)
+    fill(settings, namespace, range(1), partitions=1)
+    ensure_topics(settings, [namespace])
+    sink, publisher = KafkaSink(settings), KafkaPublisher(settings)
+    threads = threading.active_count()
+    for _ in range(2):
+        until_taken(partial(sink.write, Outputs(dead_letters=[LETTER])))
+        until_taken(partial(publish, publisher, namespace))
+        own_broker.pause()
+        with pytest.raises(UnavailableError):
+            sink.write(Outputs(dead_letters=[LETTER]))
+        with pytest.raises(UnavailableError):
+            publish(publisher, namespace)
+        own_broker.resume()
+    sink.close()
+    publisher.close()
+    assert wait_until(lambda: threading.active_count() <= threads, timeout_s=20), threading.enumerate()
+
+
+def publish(publisher: KafkaPublisher, topic: str) -> None:
+    publisher.send(topic, b"k", b"v")
+    publisher.flush()
+
+
+def until_taken(action: Callable[[], None]) -> None:
+    """A broker that was frozen counts as gone for a while."""
+
+    def taken() -> bool:
+        try:
+            action()
+        except UnavailableError:
+            return False
+        return True
+
+    assert wait_until(taken, timeout_s=40, every_s=0.2)

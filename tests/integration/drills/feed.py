@@ -8,7 +8,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from numpy.typing import NDArray
+from stream_ad_connectors.kafka_common import abandon
 
 from stream_ad.plant import Plant
 
@@ -125,5 +125,4 @@ class Feed:
     def _drop(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(KafkaError, OSError):
-                producer.close(timeout=0)
+            abandon(producer)

@@ -36,8 +36,8 @@ class Plan:
     store on a small disk. silence: waiting slots are told early on silent series, so revisions depend on the clock."""
 
     seed: int
-    faults: int = 96
-    at_once: int = 12
+    faults: int = 100
+    at_once: int = 20
     span_s: float = 12.0
     rows_per_s: float = 12.0
     embedded: bool = False

@@ -166,7 +166,7 @@ class Crew:
                 self.ended.append(worker)
 
     def _supervise(self) -> None:
-        while not self._ending.wait(0.3):
+        while not self._ending.wait(1.0):
             with self._lock:
                 gone = [w for w in self.running if not w.asked and w.exit_code() is not None]
                 for worker in gone:
