@@ -69,6 +69,7 @@ class Fuzzer:
             "batch": self._batch,
             "empty": self._empty,
             "unequal columns": self._unequal_columns,
+            "rows in columns": self._rows_in_columns,
             "no object": self._no_object,
             "tombstone": self._tombstone,
             "bits": self._bits,
@@ -249,6 +250,21 @@ class Fuzzer:
         times = self.rng.choice([[START_MS], [], [START_MS, START_MS], {"0": START_MS}, START_MS])
         body = {"series": name, "times": times, "values": self.rng.choice([{"a": [1, 2, 3]}, {"a": []}, {"a": 1}])}
         return self._record("unequal columns", body | ({"time": None} if self.rng.random() < 0.3 else {}), name)
+
+    def _rows_in_columns(self) -> Record:
+        """A few rows, their times in any order, repeated or impossible, some readings missing or of no use."""
+        name, rows = self._name(), self.rng.randint(1, 6)
+        times: list[Any] = [self._tick(name) for _ in range(rows)]
+        for _ in range(self.rng.randint(0, 2)):
+            times[self.rng.randrange(rows)] = self.rng.choice([times[0], times[-1], 0, START_MS + 10**11, *_NO_TIMES])
+        self.rng.shuffle(times)
+        numbers = [None, 1, 2.5, 1e39, -0.0, 10**400]
+        columns = {
+            c: [self.rng.choice(numbers) for _ in range(rows)] for c in (*CHANNELS, self.rng.choice(["a", "new"]))
+        }
+        if self.rng.random() < 0.1:
+            columns["a"][-1] = self.rng.choice(_NO_READINGS)
+        return self._record("rows in columns", {"series": name, "times": times, "values": columns})
 
     def _no_object(self) -> Record:
         return self._record("no object", self.rng.choice([b"null", b"5", b"NaN", b'"text"', b"true", b"1e400", b"-"]))
