@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_ad.cli.common import Json, emit_json, emit_table, say, settings_of, utc
-from stream_ad.errors import AccessError, ConfigError, DataError
+from stream_ad.cli.common import Json, emit_json, emit_table, say, settings_of
+from stream_ad.cli.dlq_text import Form, cells, document, facts, place, shown_bytes, write_value
+from stream_ad.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from stream_ad.ports import DeadLetterReader
@@ -21,9 +24,39 @@ if TYPE_CHECKING:
 
 __all__ = ["commands"]
 
-_DETAIL_CHARS = 100
 _REFUSED_SHOWN = 5
 Reason = Annotated[str | None, typer.Option(help="Only this reason, such as broken_json.")]
+Topic = Annotated[str | None, typer.Option(help="Only records that came from this topic.")]
+SeriesKey = Annotated[str | None, typer.Option(help="Only records with this key.")]
+Start = Annotated[str | None, typer.Option(help="Only records sent since: -1h, ISO-8601.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """Which letters are meant; None = whatever it is."""
+
+    reason: str | None
+    topic: str | None
+    key: bytes | None
+    start_ns: int | None
+
+    @classmethod
+    def of(cls, reason: str | None, topic: str | None, series_key: str | None, start: str | None) -> _Filter:
+        """ConfigError when `start` is no moment."""
+        from stream_ad.moments import moment_ns
+
+        start_ns = None if start is None else moment_ns(start, name="--start")
+        return cls(reason, topic, None if series_key is None else series_key.encode(), start_ns)
+
+    def takes(self, letter: DeadLetter) -> bool:
+        record = letter.record
+        return (
+            self.reason in (None, letter.reason)
+            and self.topic in (None, record.position.topic)
+            and (self.key is None or record.key == self.key)
+            and (self.start_ns is None or record.timestamp_ns >= self.start_ns)
+        )
+
 
 commands = typer.Typer(
     help="Look at records that could not be used, and send them again.", no_args_is_help=True, add_completion=False
@@ -34,36 +67,32 @@ commands = typer.Typer(
 def _list(
     context: typer.Context,
     reason: Reason = None,
-    series_key: Annotated[str | None, typer.Option(help="Only records with this key.")] = None,
-    start: Annotated[str | None, typer.Option(help="Only records sent since: -1h, ISO-8601.")] = None,
+    topic: Topic = None,
+    series_key: SeriesKey = None,
+    start: Start = None,
     limit: Annotated[int, typer.Option(min=1, help="Print so many, the last ones.")] = 50,
+    skip: Annotated[int, typer.Option(min=0, help="Leave out so many of the last ones: the page before.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Print what was refused and why, and how often each reason was given."""
     settings = settings_of(context)
-    from stream_ad.moments import moment_ns
-
-    start_ns = None if start is None else moment_ns(start, name="--start")
-    key = None if series_key is None else series_key.encode()
+    wanted = _Filter.of(reason, topic, series_key, start)
     counts: Counter[str] = Counter()
-    last: deque[DeadLetter] = deque(maxlen=limit)
+    last: deque[DeadLetter] = deque(maxlen=limit + skip)
     with _reading(settings) as reader:
-        for letter in reader.read_dead_letters():
-            record = letter.record
-            if reason not in (None, letter.reason) or (key is not None and record.key != key):
-                continue
-            if start_ns is None or record.timestamp_ns >= start_ns:
-                counts[letter.reason] += 1
-                last.append(letter)
+        for letter in filter(wanted.takes, reader.read_dead_letters()):
+            counts[letter.reason] += 1
+            last.append(letter)
+    page = list(islice(last, max(0, len(last) - skip)))[-limit:]
     if as_json:
-        emit_json({"counts": dict(counts.most_common()), "letters": [_document(letter) for letter in last]})
-    elif not last:
+        emit_json({"counts": dict(counts.most_common()), "letters": [document(letter) for letter in page]})
+    elif not counts:
         print("no dead letters")
     else:
         columns = ("time", "reason", "topic", "partition", "offset", "key", "detail")
-        emit_table(columns, [_cells(letter) for letter in last])
-        if counts.total() > len(last):
-            print(f"the last {len(last)} of {counts.total()}; --limit N shows more\n")
+        emit_table(columns, [cells(letter) for letter in page])
+        if counts.total() > len(page):
+            print(f"the last {len(page)} of {counts.total() - skip}; --limit N shows more, --skip N those before\n")
         emit_table(("reason", "count"), counts.most_common())
 
 
@@ -74,9 +103,10 @@ def _show(
     partition: Annotated[int, typer.Argument(help="Its partition there.")],
     offset: Annotated[int, typer.Argument(help="Its offset there.")],
     raw: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the value's bytes to a file.")] = None,
+    form: Annotated[Form, typer.Option("--bytes", help="How to show the value.")] = Form.TEXT,
     as_json: Json = False,
 ) -> None:
-    """Print one record and all that was wrong with it; its bytes as text if they are UTF-8, else in hexadecimal."""
+    """Print one record and all that was wrong with it; bytes that are no printable text in hexadecimal."""
     settings = settings_of(context)
     from stream_ad.records import SourcePosition
 
@@ -84,28 +114,31 @@ def _show(
     with _reading(settings) as reader:
         letters = [letter for letter in reader.read_dead_letters() if letter.record.position == wanted]
     if not letters:
-        raise DataError(f"no dead letter came from {_place(wanted)}", mend="`stream-ad dlq list` shows which there are")
+        raise DataError(f"no dead letter came from {place(wanted)}", mend="`stream-ad dlq list` shows which there are")
     letter = letters[-1]
     if raw is not None:
-        _write(raw, letter)
+        write_value(raw, letter)
     if as_json:
         problems = [{"reason": one.reason, "detail": one.detail} for one in letters]
-        emit_json({**_document(letter), "problems": problems, **_bytes("value", letter.record.value)})
+        emit_json({**document(letter), "problems": problems, **shown_bytes("value", letter.record.value, form)})
         return
-    facts = [*_facts(letter), *((one.reason, one.detail) for one in letters)]
-    width = max(len(name) for name, _ in facts)
-    for name, text in facts:
+    lines = [*facts(letter), *((one.reason, one.detail) for one in letters)]
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
         print(f"{name:<{width}}  {text}")
     if raw is None:
         value = letter.record.value
         print()
-        print("(no value)" if value is None else next(iter(_bytes("", value).values())))
+        print("(no value)" if value is None else next(iter(shown_bytes("", value, form, printable=True).values())))
 
 
 @commands.command("replay")
 def _replay(
     context: typer.Context,
     reason: Reason = None,
+    topic: Topic = None,
+    series_key: SeriesKey = None,
+    start: Start = None,
     position: Annotated[
         list[str] | None, typer.Option(metavar="TOPIC:PARTITION:OFFSET", help="Only this record; may be repeated.")
     ] = None,
@@ -114,7 +147,9 @@ def _replay(
 ) -> None:
     """Send records again, as they came, to the partition they came from: all, or those that the options name.
 
-    Worth doing when their cause is mended (a setting, a limit, a channel made known); what is still wrong comes back.
+    Worth doing when their cause is mended (a setting, a limit, a channel made known). What is still wrong comes back as
+    a dead letter of its own, with the new offset; readings that are too late by now come back as late. The same bytes
+    of one partition are sent once, however many letters they have.
     """
     settings = settings_of(context)
     from stream_ad.wiring import embedded
@@ -123,19 +158,20 @@ def _replay(
         raise ConfigError(
             "kafka.bootstrap is not set: there is no topic to send to", mend="set it, or STREAM_AD__KAFKA__BOOTSTRAP"
         )
+    meant = _Filter.of(reason, topic, series_key, start)
     wanted = {_position(text) for text in position or ()}
     with _reading(settings) as reader:
         chosen = (
             letter
             for letter in reader.read_dead_letters()
-            if reason in (None, letter.reason) and (not wanted or letter.record.position in wanted)
+            if meant.takes(letter) and (not wanted or letter.record.position in wanted)
         )
         letters: Iterable[DeadLetter] = chosen
         if wanted:  # all must be there before any is sent
             letters = list(chosen)
             missing = wanted - {letter.record.position for letter in letters}
             if missing:
-                raise DataError(f"no such dead letter: {', '.join(sorted(map(_place, missing)))}")
+                raise DataError(f"no such dead letter: {', '.join(sorted(map(place, missing)))}")
         sent, refused = _send(settings, letters, dry_run=dry_run)
     _tell(sent, refused, dry_run=dry_run, as_json=as_json)
 
@@ -146,17 +182,18 @@ def _send(settings: Settings, letters: Iterable[DeadLetter], *, dry_run: bool) -
 
     sent: Counter[str] = Counter()
     refused: dict[str, str] = {}
-    done: set[SourcePosition] = set()  # a record with several wrong readings has several letters
+    done: set[bytes] = set()  # several letters of one record, and of its replays
     publisher = KafkaPublisher(settings.kafka)
     try:
         for letter in letters:
             record, at = letter.record, letter.record.position
-            if at in done:
+            mark = _mark(letter)
+            if mark in done:
                 continue
-            done.add(at)
+            done.add(mark)
             problem = _problem(letter)
             if problem:
-                refused[_place(at)] = problem
+                refused[place(at)] = problem
                 continue
             if not dry_run:
                 publisher.send(at.topic, record.key, record.value, partition=at.partition)
@@ -164,6 +201,17 @@ def _send(settings: Settings, letters: Iterable[DeadLetter], *, dry_run: bool) -
     finally:
         publisher.close()
     return sent, refused
+
+
+def _mark(letter: DeadLetter) -> bytes:
+    """The same for the same bytes of one partition."""
+    record, at = letter.record, letter.record.position
+    parts = (at.topic.encode(), str(at.partition).encode(), record.key, record.value)
+    return blake2b(b"".join(_sized(part) for part in parts), digest_size=16).digest()
+
+
+def _sized(part: bytes | None) -> bytes:
+    return b"-" if part is None else b"%d:%b" % (len(part), part)
 
 
 def _problem(letter: DeadLetter) -> str:
@@ -181,8 +229,8 @@ def _tell(sent: Counter[str], refused: dict[str, str], *, dry_run: bool, as_json
     else:
         verb = "would send" if dry_run else "sent"
         print(f"{verb} {sent.total()}" + "".join(f", {count} to {topic}" for topic, count in sorted(sent.items())))
-    for place, why in islice(refused.items(), _REFUSED_SHOWN):
-        say(f"not {place}: {why}")
+    for where, why in islice(refused.items(), _REFUSED_SHOWN):
+        say(f"not {where}: {why}")
     if len(refused) > _REFUSED_SHOWN:
         say(f"and {len(refused) - _REFUSED_SHOWN} more; --json names all")
     if refused and not sent:
@@ -208,70 +256,3 @@ def _position(text: str) -> SourcePosition:
     if not (topic and partition.isdecimal() and offset.isdecimal()):
         raise ConfigError(f"--position: expected TOPIC:PARTITION:OFFSET, found {text!r}")
     return SourcePosition(topic, int(partition), int(offset))
-
-
-def _place(at: SourcePosition) -> str:
-    return f"{at.topic}:{at.partition}:{at.offset}"
-
-
-def _bytes(name: str, data: bytes | None) -> dict[str, str | None]:
-    """{name: text}, or {name_hex: digits} when the bytes are no UTF-8."""
-    if data is None:
-        return {name: None}
-    try:
-        return {name: data.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_hex": data.hex()}
-
-
-def _key(letter: DeadLetter) -> str:
-    return next(iter(_bytes("", letter.record.key).values())) or "-"
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _DETAIL_CHARS else line[: _DETAIL_CHARS - 1] + "…"
-
-
-def _document(letter: DeadLetter) -> dict[str, Any]:
-    at, record = letter.record.position, letter.record
-    return {
-        "time": utc(record.timestamp_ns),
-        "reason": letter.reason,
-        "topic": at.topic,
-        "partition": at.partition,
-        "offset": at.offset,
-        "detail": letter.detail,
-        "size": None if record.value is None else len(record.value),
-        "original_size": letter.original_size,
-        "whole": letter.whole,
-        **_bytes("key", record.key),
-    }
-
-
-def _cells(letter: DeadLetter) -> list[object]:
-    at = letter.record.position
-    when = utc(letter.record.timestamp_ns)
-    return [when, letter.reason, at.topic, at.partition, at.offset, _short(_key(letter)), _short(letter.detail)]
-
-
-def _facts(letter: DeadLetter) -> list[tuple[str, str]]:
-    value = letter.record.value
-    size = "no value" if value is None else f"{len(value)} bytes"
-    if letter.original_size is not None:
-        size += f", cut from {letter.original_size}"
-    return [
-        ("from", _place(letter.record.position)),
-        ("time", utc(letter.record.timestamp_ns)),
-        ("key", _key(letter)),
-        ("value", size),
-    ]
-
-
-def _write(path: Path, letter: DeadLetter) -> None:
-    value = letter.record.value or b""
-    try:
-        path.write_bytes(value)
-    except OSError as error:
-        raise AccessError(f"{path} cannot be written: {error.strerror or error}") from error
-    say(f"wrote {len(value)} bytes to {path}" + ("" if letter.whole else ", the beginning of the record"))

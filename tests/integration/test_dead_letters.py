@@ -150,3 +150,36 @@ def test_without_a_topic_or_a_broker(kafka: str, namespace: str) -> None:
         KafkaDeadLetterReader(KafkaSettings(bootstrap=kafka, namespace=namespace))
     with pytest.raises(UnavailableError):
         KafkaDeadLetterReader(KafkaSettings(bootstrap="127.0.0.1:9", request_timeout_s=1))
+
+
+def test_more_than_ten_thousand_letters(run: Run, settings: KafkaSettings) -> None:
+    sink = KafkaSink(settings)
+    for first in range(0, 10_050, 1005):
+        many = range(first, first + 1005)
+        sink.write(
+            Outputs(dead_letters=[letter(f"t{i % 2}", i, b"%d" % i, ("late", "empty")[i % 3 == 0]) for i in many])
+        )
+    sink.close()
+    told = json.loads(run("list", "--limit", 100, "--skip", 100, "--json")[1])
+    assert told["counts"] == {"late": 6700, "empty": 3350}
+    assert [one["offset"] for one in told["letters"]] == list(range(9850, 9950))
+    told = json.loads(run("list", "--topic", "t1", "--reason", "empty", "--limit", 2, "--json")[1])
+    assert told["counts"] == {"empty": 1675}
+    assert [one["offset"] for one in told["letters"]] == [10041, 10047]
+    assert "the last 50 of 10050" in run("list")[1]
+    code, out, _ = run("replay", "--dry-run", "--topic", "t0", "--reason", "late")
+    assert (code, out) == (0, "would send 3350, 3350 to t0\n")
+
+
+def test_what_fails_again_is_sent_once_however_often_it_came_back(
+    run: Run, source: str, settings: KafkaSettings
+) -> None:
+    """A replayed record that fails again has a letter of its own: the next replay does not send both."""
+    sent = []
+    for _ in range(3):
+        sent.append(json.loads(run("replay", "--reason", "broken_json", "--json")[1])["sent"])
+        again = records(settings, source)[-3:]
+        sink = KafkaSink(settings)
+        sink.write(Outputs(dead_letters=[DeadLetter(one, "broken_json", "again") for one in again]))
+        sink.close()
+    assert sent == [6, 6, 6]

@@ -95,9 +95,24 @@ def test_show_gives_everything(run: Run, tmp_path: Path) -> None:
     assert "fffe00" in out.splitlines()
     assert "Größe" in out
     assert "(no value)" in run("show", "t", 0, 2)[1]
+    assert "7b7d" in run("show", "t", 0, 4, "--bytes", "hex")[1].splitlines()
+    assert json.loads(run("show", "t", 1, 1, "--bytes", "base64", "--json")[1])["value_base64"] == "//4A"
     code, out, err = run("show", "t", 1, 1, "--raw", "record.bin")
     assert (code, err) == (0, "wrote 3 bytes to record.bin\n")
     assert (tmp_path / "record.bin").read_bytes() == b"\xff\xfe\x00"
+
+
+def test_bytes_that_would_steer_a_terminal_are_not_printed(run: Run, tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / ".stream_ad" / "store.db")
+    body = b"\x1b]0;owned\x07{}"
+    record = SourceRecord(replace(letter("evil", 0, b"").record.position, topic="evil"), 0, b"\x1b[2Jkey", body)
+    store.write(Outputs(dead_letters=[DeadLetter(record, "broken_json", "why")]))
+    store.close()
+    listed, shown = run("list", "--topic", "evil")[1], run("show", "evil", 0, 0)[1]
+    assert "\x1b" not in listed + shown
+    assert r"\x1b[2Jkey" in listed
+    assert body.hex() in shown.splitlines()
+    assert json.loads(run("show", "evil", 0, 0, "--json")[1])["value"] == body.decode()
 
 
 @pytest.mark.parametrize(
