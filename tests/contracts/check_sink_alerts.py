@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from stream_ad.records import Alert, AlertState, DeadLetter, Outputs, SourcePosition, SourceRecord
+from stream_ad.records import SILENT_RULE, Alert, AlertState, DeadLetter, Outputs, SourcePosition, SourceRecord
 from tests.contracts.sink_samples import AWKWARD_NAMES, FAR_NS, SinkPromises, SinkUnderTest, alert, eventually, status
 
 
@@ -92,6 +93,19 @@ def alert_ranges_are_half_open_in_start(target: SinkUnderTest, promises: SinkPro
     assert between(here, 5, 5) == []
 
 
+def a_silence_is_of_its_own_kind(target: SinkUnderTest, promises: SinkPromises) -> None:
+    """No peak, no channels, no model; it stands beside an episode of scores with the same start."""
+    series = promises.name("s")
+    scored = alert(promises, "1", series, AlertState.RESOLVED, length=1)
+    bare = replace(scored, id=promises.name("2"), rule=SILENT_RULE, peak_score=0.0, channels=(), model_version="")
+    opened = replace(bare, state=AlertState.OPEN, end_ns=None)
+    target.sink.write(Outputs(alerts=[scored, opened]))
+    _expect(target, promises, series, [scored, opened])
+    target.sink.write(Outputs(alerts=[bare]))
+    _expect(target, promises, series, [scored, bare])
+    assert bare.severity == SILENT_RULE
+
+
 def two_alerts_of_one_start_stay_two(target: SinkUnderTest, promises: SinkPromises) -> None:
     """Same series, same start, different ids (two rules): a store keyed by series and time would lose one."""
     series = promises.name("s")
@@ -163,6 +177,7 @@ ALERT_CHECKS: tuple[Callable[[SinkUnderTest, SinkPromises], None], ...] = (
     alert_ranges_are_half_open_in_start,
     two_alerts_of_one_start_stay_two,
     alerts_of_awkward_names,
+    a_silence_is_of_its_own_kind,
     a_status_is_the_latest_of_its_series,
     dead_letters_are_taken,
 )

@@ -210,3 +210,16 @@ def test_a_partition_that_goes_takes_its_silences_along() -> None:
     worker.pipeline.revoke("t", 0)
     worker.wait(61)
     assert worker.events == []
+
+
+def test_the_command_line_says_what_a_silence_is() -> None:
+    from stream_ad.cli.alerts import _cells, _line
+
+    worker = Worker()
+    worker.read(("a", 0), ("a", 1))
+    worker.wait(61)
+    worker.read(("a", 90))
+    opened, resolved = worker.told
+    assert "open a silent peak - since 2023-11-14T22:13:21Z no reading" in _line(opened)
+    assert "readings are back" in _line(resolved)
+    assert _cells(opened)[3:7] == ["silent", "-", "-", "no reading"]
