@@ -11,6 +11,7 @@ __all__ = ["RowStore"]
 
 _PIN_BITS = 6  # offsets are remembered per 64 slots
 _ROOM = 32  # slots at first: a series that said little costs little
+_SLACK = 256  # slots kept beyond need before some are dropped
 
 
 class RowStore:
@@ -89,10 +90,10 @@ class RowStore:
     def drop_before(self, slot: int) -> None:
         """Forgets slots below `slot`; memory is given back in steps."""
         drop = min(slot, self.top) - self.base
-        if drop < 256:
+        if drop < _SLACK:
             return
         used = self.top - self.base
-        size = max(_ROOM, 2 * (used - drop))
+        size = used - drop + _SLACK + _ROOM
         self._values = _with_room(self._values[drop:used], size, np.nan)
         self._seen = _with_room(self._seen[drop:used], size, False)
         self.base += drop
@@ -109,7 +110,7 @@ class RowStore:
         if top <= self.top:
             return
         if top - self.base > len(self._values):
-            size = max(top - self.base, 2 * len(self._values))
+            size = max(top - self.base, len(self._values) + max(len(self._values) // 4, _ROOM))
             self._values = _with_room(self._values, size, np.nan)
             self._seen = _with_room(self._seen, size, False)
         self.top = top
