@@ -105,11 +105,11 @@ def setup(influx: Influx, ca: Path | None = None) -> None:
         raise StartError(f"InfluxDB's setup was refused with {error.code}: {error.read().decode()}") from error
 
 
-def create_bucket(influx: Influx, name: str) -> Influx:
+def create_bucket(influx: Influx, name: str, ca: Path | None = None) -> Influx:
     """Create a bucket without retention; the result names it."""
-    orgs = _call(f"{influx.url}/api/v2/orgs?org={influx.org}", token=influx.token)["orgs"]
+    orgs = _call(f"{influx.url}/api/v2/orgs?org={influx.org}", token=influx.token, ca=ca)["orgs"]
     body = {"orgID": orgs[0]["id"], "name": name, "retentionRules": []}
-    _call(f"{influx.url}/api/v2/buckets", "POST", body, influx.token)
+    _call(f"{influx.url}/api/v2/buckets", "POST", body, influx.token, ca)
     return replace(influx, bucket=name)
 
 
