@@ -106,7 +106,7 @@ class Pipeline:
         """Hands a series its part of the records, in their order."""
         answered = self._progress[(series.key.topic, series.key.partition)].answered
         for block, numbers, offsets in inbox.blocks(series):
-            for row, reason, detail in series.observe_all(block, offsets):
+            for row, reason, detail in series.observe_all(block, offsets, lambda: self._drain([series], out)):
                 if offsets[row] >= answered:
                     inbox.letters.append((numbers[row], DeadLetter(records[numbers[row]], reason, detail)))
 

@@ -7,7 +7,7 @@ much of it one poll brought.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from stream_ad.work import FitWork, Why, WindowWork
 __all__ = ["Key", "Series", "SeriesRules"]
 
 MAX_WAITING = 4096
+MAX_QUEUED = 32  # pieces of work, each of at most a look-back of windows
 LEAST_SHARE = 8  # a first profile wants readings in one slot of so many, counted over a window
 
 
@@ -154,16 +155,21 @@ class Series:
             self._anchor(step_ns, min(times))
         return None
 
-    def observe_all(self, block: Block, offsets: NDArray[np.int64]) -> list[tuple[int, str, str]]:
+    def observe_all(
+        self, block: Block, offsets: NDArray[np.int64], relieve: Callable[[], None]
+    ) -> list[tuple[int, str, str]]:
         """Takes the observations of a block, each of the record with that offset: the same as one by one.
 
-        Returns row, reason and detail of what could not be used.
+        Returns row, reason and detail of what could not be used. `relieve` does what is queued: called where times run
+        to and fro, as each such reading may ask for a whole look-back of windows.
         """
         if self.silent_ns is None and self._put_block(block, offsets):
             return []
         problems = []
         for row, offset in enumerate(offsets.tolist()):
             problem = self.observe(block.observation(row), offset)
+            if len(self.queue) > MAX_QUEUED:
+                relieve()
             if self.silent_ns is not None and self.returned_ns is None and (self.newest_ns or 0) > self.silent_ns:
                 self.returned_ns = self.newest_ns
             if problem is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from stream_ad.pipeline import Pipeline
 from stream_ad.records import DeadLetter, Outputs, SourcePosition, SourceRecord
+from stream_ad.series import Series
 from stream_ad.settings import Settings, Subscription
 from tests.fakes import MemoryProfiles
 from tests.unit.test_pipeline import SCORER, contents, fitted_profiles, log_of, make_settings, record, signal
@@ -130,3 +132,23 @@ def test_a_series_without_readings_is_not_fitted_until_it_has_some() -> None:
     held = contents(outs)
     assert 40 < len(held) <= 60
     assert all(np.isfinite(score) for score, _ in held.values())
+
+
+def test_times_that_run_to_and_fro_do_not_pile_up_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each late reading may ask for a whole look-back to be scored again; a poll holds thousands of them."""
+    times = [slot - (30 if slot % 2 else 0) for slot in range(50, 1250)]
+    log = [record(i, slot, {"a": float(slot % 9), "b": 1.0}) for i, slot in enumerate(times)]
+    most = 0
+    drain = Pipeline._drain
+
+    def watched(self: Pipeline, active: Sequence[Series], out: Outputs) -> None:
+        nonlocal most
+        most = max(most, *(len(series.queue) for series in active))
+        drain(self, active, out)
+
+    monkeypatch.setattr(Pipeline, "_drain", watched)
+    whole = Pipeline(make_settings(), SCORER, fitted_profiles())
+    at_once = contents([whole.process(log), whole.flush()])
+    assert 30 < most < 40
+    parts = Pipeline(make_settings(), SCORER, fitted_profiles())
+    assert at_once == contents([*(parts.process(log[i : i + 7]) for i in range(0, len(log), 7)), parts.flush()])
