@@ -13,7 +13,6 @@ from stream_ad.logs import LogFormat, format_logs
 
 __all__ = ["command"]
 
-
 log = logging.getLogger(__name__)
 
 
