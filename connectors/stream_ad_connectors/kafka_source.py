@@ -20,14 +20,15 @@ from stream_ad.ports import AssignmentListener, Checkpoint, Standing
 from stream_ad.records import SourcePosition, SourceRecord
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_admin import KafkaAdmin
-from stream_ad_connectors.kafka_common import async_options, kafka_error, quiet
+from stream_ad_connectors.kafka_common import async_options, kafka_error, quiet, timeout_ms
+from stream_ad_connectors.kafka_pace import Pace
 from stream_ad_connectors.kafka_turnstile import Turnstile
 
 __all__ = ["KafkaSource", "kafka_records"]
 
 _log = logging.getLogger(__name__)
 MAX_POLL_INTERVAL_S = 7 * 86_400.0  # a store may be away for days; a worker that hangs is its watchdog's to end
-REBALANCE_TIMEOUT_S = 60.0
+REBALANCE_TIMEOUT_S = 20.0
 _SLICE_S = 0.2
 _Callback = Callable[[set[TopicPartition]], Awaitable[None]]
 
@@ -69,7 +70,7 @@ class KafkaSource:
     def __init__(self, settings: KafkaSettings, topics: Sequence[str], *, max_records: int = 10_000) -> None:
         self._settings = settings
         self._topics = tuple(topics)
-        self._max_records = max_records
+        self._pace = Pace(max_records)
         self._admin = KafkaAdmin(settings)
         self._consumer: AIOKafkaConsumer[bytes, bytes] | None = None
         self._listener: AssignmentListener | None = None
@@ -100,6 +101,7 @@ class KafkaSource:
     async def poll(self, timeout_s: float) -> Sequence[SourceRecord] | None:
         """The next records; empty while the broker is away or the group rebalances."""
         deadline = time.monotonic() + timeout_s
+        self._pace.asked(time.monotonic())
         while True:
             self._started()
             await self._turnstile.hold()
@@ -109,6 +111,7 @@ class KafkaSource:
             left = deadline - time.monotonic()
             records = await self._fetch(max(0.0, min(left, _SLICE_S)))
             if records or left <= 0:
+                self._pace.handed(len(records), time.monotonic())
                 return records
 
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
@@ -196,8 +199,11 @@ class KafkaSource:
 
     def _make_consumer(self) -> AIOKafkaConsumer[bytes, bytes]:
         session_ms = int(self._settings.session_timeout_s * 1000)
+        options = async_options(self._settings)
+        # The answer to a join waits for every member: to give up sooner is to join as one more new member, and again.
+        options["request_timeout_ms"] = max(timeout_ms(self._settings), int((REBALANCE_TIMEOUT_S + 5) * 1000))
         return AIOKafkaConsumer(
-            **async_options(self._settings),
+            **options,
             group_id=self._settings.group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -206,7 +212,6 @@ class KafkaSource:
             heartbeat_interval_ms=max(100, min(3000, session_ms // 4)),
             rebalance_timeout_ms=int(REBALANCE_TIMEOUT_S * 1000),
             max_poll_interval_ms=int(MAX_POLL_INTERVAL_S * 1000),
-            max_poll_records=self._max_records,
         )
 
     def _started(self) -> AIOKafkaConsumer[bytes, bytes]:
@@ -216,7 +221,9 @@ class KafkaSource:
 
     async def _fetch(self, timeout_s: float) -> list[SourceRecord]:
         """What getmany takes out goes through `_ready`: a poll that is cancelled leaves it to the next one."""
-        fetching = asyncio.ensure_future(self._started().getmany(timeout_ms=int(timeout_s * 1000)))
+        fetching = asyncio.ensure_future(
+            self._started().getmany(timeout_ms=int(timeout_s * 1000), max_records=self._pace.limit)
+        )
         fetching.add_done_callback(self._take)
         wanted = asyncio.ensure_future(self._turnstile.wanted.wait())
         try:

@@ -92,7 +92,7 @@ class Echo:
 
 
 class Sink:
-    """Notes what it gets; before the write number `away_at` the store is away, and meanwhile the partitions are lost."""
+    """Notes what it gets; at the write number `away_at` the store is away, and meanwhile the partitions are lost."""
 
     def __init__(self, source: Source, away_at: int) -> None:
         self.source = source
