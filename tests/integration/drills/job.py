@@ -150,7 +150,9 @@ def _toml(settings: Settings, world: World) -> str:
 def _environment(settings: Settings, world: World) -> dict[str, str]:
     token = settings.influxdb.token
     secret = {} if token is None else {"STREAM_AD__INFLUXDB__TOKEN": token.get_secret_value()}
-    return {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **secret}
+    paths = os.environ.get("PYTHONPATH")
+    found = {} if not paths else {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))}
+    return {"OMP_NUM_THREADS": "1", **found, **secret}
 
 
 def _remove_topics(settings: Settings, topic: str) -> None:

@@ -27,7 +27,7 @@ from tests.services.process import wait_until
 __all__ = ["Plan", "run_drill"]
 
 WORKERS = 2
-CATCH_UP_S = 240.0
+CATCH_UP_S = 600.0
 
 
 @dataclass(frozen=True)

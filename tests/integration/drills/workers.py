@@ -44,6 +44,7 @@ def _work(home: str, environment: dict[str, str], log: str) -> None:
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    sys.path[:] = [os.path.abspath(entry) for entry in sys.path]
     os.chdir(home)
     os.environ.update(environment)
     sys.argv = ["stream-ad", "worker"]

@@ -1,0 +1,23 @@
+"""A store that is away for a while: reading pauses, memory stays flat, and all is written when it is back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.drills import World
+from tests.integration.drills.outage import measure_outage
+from tests.services.errors import skip_if_unavailable
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(600)
+def test_a_store_that_is_away_costs_neither_memory_nor_data(tmp_path: Path) -> None:
+    with skip_if_unavailable(), World() as world:
+        outage = measure_outage(tmp_path / "home", world, away_s=15, rows_per_s=60, record_bytes=15_000)
+    assert outage.waiting_mib > 30, outage
+    assert outage.lag > 2000, outage
+    assert outage.growth_mib < 12, outage
+    assert outage.takeovers == 1, outage
+    assert outage.complete, outage
