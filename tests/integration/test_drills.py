@@ -16,7 +16,7 @@ from tests.services.errors import skip_if_unavailable
 def test_faults_that_overlap_lose_double_and_change_nothing(tmp_path: Path) -> None:
     every = len(kinds(embedded=False))
     with skip_if_unavailable(), World() as world:
-        outcome = run_drill(tmp_path, world, Plan(seed=3, faults=every, at_once=every))
+        outcome = run_drill(tmp_path, world, Plan(seed=3, faults=every, at_once=every, span_s=8))
     assert outcome.clean, outcome.as_json()
     assert len(outcome.by_kind) == every
     assert outcome.slots > 0

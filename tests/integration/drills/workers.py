@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -29,7 +29,6 @@ _PRELOAD = (
     "tests.integration.drills.workers",
 )
 _GRACE_S = 30.0  # what a supervisor gives a worker that it asked to end
-_PR_SET_PDEATHSIG = 1
 
 
 def _context() -> ForkServerContext:
@@ -38,9 +37,9 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _work(home: str, environment: dict[str, str], log: str) -> None:
-    """`stream-ad worker` in `home`; it dies with the drill."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _work(drill: int, home: str, environment: dict[str, str], log: str) -> None:
+    """`stream-ad worker` in `home`; it dies with the process `drill`, however that ends."""
+    threading.Thread(target=_die_with, args=(os.pidfd_open(drill),), daemon=True).start()
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(out, 1)
     os.dup2(out, 2)
@@ -53,6 +52,11 @@ def _work(home: str, environment: dict[str, str], log: str) -> None:
     main()
 
 
+def _die_with(process: int) -> None:
+    select.select([process], [], [])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Worker:
     """One process. Safe to use from several threads."""
 
@@ -60,7 +64,8 @@ class Worker:
         self.log = log
         self.asked = False  # the drill ended it
         self._lock = threading.Lock()
-        self._process = _context().Process(target=_work, args=(str(home), dict(environment), str(log)), daemon=True)
+        arguments = (os.getpid(), str(home), dict(environment), str(log))
+        self._process = _context().Process(target=_work, args=arguments, daemon=True)
         self._process.start()
 
     @property
