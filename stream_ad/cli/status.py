@@ -38,6 +38,9 @@ def command(context: typer.Context, as_json: Json = False) -> None:
         emit_json({"series": [_document(s, counts) for s in statuses], "lag": lag})
     else:
         _show(statuses, counts, lag)
+        limit = settings.detector.max_series
+        if len(statuses) >= limit:
+            print(f"{len(statuses)} series: a worker takes {limit} (detector.max_series), new ones are dead-lettered")
     if problem is not None:
         raise problem
 

@@ -179,10 +179,12 @@ def closing(fuzzer: Fuzzer) -> Iterator[Record]:
             yield Record("closing", fuzzer.partition_of(name), None, json.dumps(body).encode(), time_ms)
 
 
-def opening() -> Iterator[Record]:
-    for time_ms in (0, 1000):
-        body = {"series": FAR, "time": time_ms, "values": {"a": 1.0}}
-        yield Record("opening", 0, None, json.dumps(body).encode(), 0)
+def opening(fuzzer: Fuzzer) -> Iterator[Record]:
+    """Two good readings of each own series: the first ones set its grid, whatever they say."""
+    for name, start_ms in [(FAR, 0), *((name, START_MS - 1000) for name in OWN)]:
+        for time_ms in (start_ms, start_ms + 1000):
+            body = {"series": name, "time": time_ms, "values": {"a": 1.0}}
+            yield Record("opening", fuzzer.partition_of(name), None, json.dumps(body).encode(), time_ms)
 
 
 def run_hostile(
@@ -233,7 +235,7 @@ def run_hostile(
 
 def _hostile_stream(good: list[Record], count: int, seed: int) -> Iterator[Record]:
     fuzzer = Fuzzer(random.Random(seed), OWN, FAR, PARTITIONS, {n: (i % PARTITIONS, "y") for i, n in enumerate(GOOD)})
-    yield from opening()
+    yield from opening(fuzzer)
     yield from mixed(good, fuzzer, count)
     yield from closing(fuzzer)
 

@@ -415,6 +415,13 @@ def test_status(run: Cli) -> None:
     assert "5/9" in run("status").out
 
 
+@pytest.mark.usefixtures("store")
+def test_status_says_when_no_more_series_are_taken(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "detector.max_series" not in run("status").out
+    monkeypatch.setenv("STREAM_AD__DETECTOR__MAX_SERIES", "1")
+    assert "a worker takes 1 (detector.max_series), new ones are dead-lettered" in run("status").out
+
+
 def test_status_of_nothing(run: Cli) -> None:
     assert run("status", "--json").json == {"series": [], "lag": None}
     assert run("status").out.startswith("no series yet")
