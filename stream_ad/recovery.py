@@ -173,10 +173,22 @@ def _grid(series: Series, state: _State) -> Grid:
 
 def _restore_rows(series: Series, state: _State) -> None:
     if state.rows is not None:
-        flat = np.frombuffer(zlib.decompress(state.rows.values), dtype=np.float32)
-        values = flat.reshape(state.rows.top - state.rows.base, len(state.channels))
-        series.rows = RowStore(len(state.channels), state.rows.base)
-        every = np.arange(len(state.channels))
-        for i in np.flatnonzero(np.frombuffer(zlib.decompress(state.rows.seen), dtype=bool)):
+        count, width = state.rows.top - state.rows.base, len(state.channels)
+        values = np.frombuffer(_inflate(state.rows.values, 4 * count * width), dtype=np.float32).reshape(count, width)
+        series.rows = RowStore(width, state.rows.base)
+        every = np.arange(width)
+        for i in np.flatnonzero(np.frombuffer(_inflate(state.rows.seen, count), dtype=bool)):
             series.rows.put(state.rows.base + int(i), every, values[i], state.offset)
         series.parked_to, series.back_grid = state.rows.top, None
+
+
+def _inflate(packed: bytes, size: int) -> bytes:
+    """Exactly `size` bytes; however many more are packed, they are never unpacked. ModelError for anything else."""
+    try:
+        plain = zlib.decompressobj().decompress(packed, max(0, size) + 1)
+    except zlib.error as error:
+        raise ModelError(f"rows in the state of a series cannot be unpacked: {error}") from error
+    if len(plain) != size:
+        found = f"{len(plain)} bytes" if len(plain) < size else "more"
+        raise ModelError(f"rows in the state of a series: expected {size} bytes, found {found}")
+    return plain

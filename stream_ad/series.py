@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stream_ad.calibration import Calibration
 from stream_ad.episodes import EpisodeRule
+from stream_ad.errors import ModelError
 from stream_ad.grid import Grid, Placement, infer_step_ns
 from stream_ad.ports import Profile, Scorer, Session, Window
 from stream_ad.records import Block, Observation
@@ -114,7 +115,14 @@ class Series:
         self.profile = profile
         step_ns = self.grid.step_ns if self.grid else (self.rules.step_ns or profile.step_ns or 1_000_000_000)
         self.calibration = Calibration.fit(profile.fitted.held_out, step_ns / 1e9, self.rules.false_alarms_per_s)
-        self.session = self.scorer.open(profile.fitted.arrays)
+        try:
+            self.session = self.scorer.open(profile.fitted.arrays)
+        except (LookupError, TypeError, ValueError) as error:  # arrays of other names, kinds or shapes
+            raise ModelError(
+                f"profile {profile.version!r} of series {self.key.series!r}: its arrays are none of scorer "
+                f"{self.scorer.name!r} ({error})",
+                mend="fit the series again",
+            ) from error
 
     @property
     def scoring(self) -> Scoring:

@@ -1,4 +1,4 @@
-"""Weights that are not ours are refused: nothing in them is executed, and nothing they ask for is allotted."""
+"""Weights, profiles and states that are not ours: nothing in them is executed, nothing they ask for is allotted."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import io
 import json
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -18,6 +21,9 @@ from stream_ad_models.group import GroupImputer
 from stream_ad_models.imputer import DEFAULT_WEIGHTS, UniversalImputer
 
 from stream_ad.errors import ModelError
+from stream_ad.ports import Fitted
+from stream_ad.recovery import _inflate
+from tests.unit.test_pipeline import fitted_profiles, make_settings, record, run
 
 CARD: dict[str, Any] = json.loads(DEFAULT_WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
 WEIGHTS = DEFAULT_WEIGHTS.read_bytes()
@@ -143,3 +149,27 @@ CHANGES: list[dict[str, Any]] = [
 )
 def test_a_card_that_is_none_of_ours_is_refused(tmp_path: Path, card: bytes) -> None:
     refuse(tmp_path, WEIGHTS, card)
+
+
+@pytest.mark.parametrize("arrays", [{}, {"other": np.ones(2)}, {"scale": np.array("text")}])
+def test_a_profile_of_other_arrays_is_refused(arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    profiles = fitted_profiles()
+    kept = profiles.load("s", "level")
+    assert kept
+    profiles.save(replace(kept, version="foreign", fitted=Fitted(arrays, kept.fitted.held_out)), promote=True)
+    with pytest.raises(ModelError, match="profile 'foreign' of series 's'"):
+        run([record(0, 0, {"a": 1.0, "b": 1.0})], [], make_settings(), profiles)
+
+
+def test_packed_rows_are_unpacked_no_further_than_they_should_be() -> None:
+    assert _inflate(zlib.compress(b"12345678"), 8) == b"12345678"
+    assert _inflate(zlib.compress(b""), 0) == b""
+    for packed, size in (
+        (zlib.compress(bytes(100_000_000)), 8),
+        (zlib.compress(b"1234"), 8),
+        (zlib.compress(b"12345678")[:4], 8),
+        (b"no zlib", 8),
+        (zlib.compress(b"1"), -4),
+    ):
+        with pytest.raises(ModelError, match="rows in the state of a series"):
+            _inflate(packed, size)
