@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 import time
+import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -201,7 +202,7 @@ def run_hostile(
 ) -> Outcome:
     """`count` hostile records among 3 x good_rows good ones, and these alone; influx None = the embedded store."""
     outcome, begun = Outcome(seed), time.monotonic()
-    name = f"hostile-{seed}-{count}"
+    name = f"hostile-{seed}-{uuid.uuid4().hex[:6]}"
     stores = [None if influx is None else create_bucket(influx, one) for one in (name, f"{name}-clean")]
     run = Run(home / "hostile", kafka, name, stores[0], scorer)
     clean = Run(home / "clean", kafka, f"{name}-clean", stores[1], scorer)
