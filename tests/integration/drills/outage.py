@@ -82,7 +82,7 @@ def measure_restarts(home: Path, world: World, *, times: int, rows_per_s: float 
 
 
 def measure_outage(
-    home: Path, world: World, *, away_s: float, rows_per_s: float = 20.0, record_bytes: int = 10_000
+    home: Path, world: World, *, away_s: float, rows_per_s: float = 20.0, record_bytes: int = 40_000
 ) -> Outage:
     """Stops the store for away_s under a stream of records made large by a field that is passed over."""
     with (
