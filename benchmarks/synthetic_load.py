@@ -26,6 +26,10 @@ class Load:
     def names(self) -> list[str]:
         return [f"series-{number:02d}" for number in range(self.series)]
 
+    @property
+    def observations(self) -> int:
+        return self.series * self.rows
+
     def values(self, number: int) -> NDArray[np.float64]:
         """[train_rows + rows, channel]: a cycle of its own in every channel, and noise; four decimals."""
         random = np.random.default_rng([self.seed, number])
@@ -43,6 +47,17 @@ class Load:
             for name, table in zip(self.names, tables, strict=True):
                 body = {"series": name, "time": time_ms, "values": dict(zip(channels, table[row], strict=True))}
                 yield name.encode(), msgspec.json.encode(body)
+
+    def columns(self, now_ms: int, rows: int) -> Iterator[tuple[bytes, bytes]]:
+        """The same observations as `records`, `rows` of one series in each record."""
+        channels = [f"channel-{number:02d}" for number in range(self.channels)]
+        tables = [self.values(number)[self.train_rows :] for number in range(self.series)]
+        for first in range(0, self.rows, rows):
+            stop = min(first + rows, self.rows)
+            times = [now_ms - (self.rows - 1 - row) * 1000 for row in range(first, stop)]
+            for name, table in zip(self.names, tables, strict=True):
+                values = dict(zip(channels, table[first:stop].T.tolist(), strict=True))
+                yield name.encode(), msgspec.json.encode({"series": name, "times": times, "values": values})
 
     def write_history(self, folder: Path) -> list[str]:
         columns = [f"channel-{number:02d}" for number in range(self.channels)]

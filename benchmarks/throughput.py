@@ -1,23 +1,23 @@
-"""Observations a second from a topic to the store, by a worker as users run it, on a real Kafka and a real InfluxDB.
+"""Observations a second from a topic to the store, by workers as users run them, on a real Kafka and a real InfluxDB.
 
-    python benchmarks/throughput.py --out FILE.json [--seconds N] [--channels 38] [--series 20] [--seed S]
+    python benchmarks/throughput.py --out FILE.json [--seconds N] [--channels 38] [--series 20] [--seed S] [--only TEXT]
 
-More records than a worker can take (JSON, one observation each) wait in a topic of four partitions; the profiles are
-fitted, on 2048 slots. One worker process, with one thread of numerics, then drains the topic. Counted is what Flux
-finds in the store, every 1.5 s for N seconds after the first scores are there. CPU seconds are those of the worker's
-process alone; those of the broker and the store stand beside it. The floor is a bare aiokafka loop over the same topic:
-getmany, commit, nothing else. Anything else that runs on the machine lowers all of this.
+More observations than a worker can take wait in two topics of four partitions: JSON, one a record, and columns of 50 a
+record; the profiles are fitted, on 2048 slots. Workers, each with one thread of numerics, then drain a topic. Counted
+is what Flux finds in the store, every 1.5 s for N seconds after the first scores are there. CPU seconds are those of
+the workers' processes alone; those of the broker and the store stand beside them. By the side, over the same topic and
+in the same run: a bare aiokafka loop, the CPU of each stage, the path under a kafka-python loop and as a faust agent
+that takes record by record (rivals.py); last, the time from produce to alert at half the measured load (latency.py).
+Anything else that runs on the machine lowers all of this, the CPU seconds least.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import logging
 import os
-import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,14 +25,15 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from aiokafka import AIOKafkaConsumer
+from about import about
+from latency import measure_latency
+from rivals import KINDS
 from synthetic_load import Load
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -42,17 +43,37 @@ from stream_ad_connectors.kafka_publisher import KafkaPublisher
 from stream_ad.settings import KafkaSettings
 from tests.integration.jobs import Job
 from tests.services.influxdb import Influx, create_bucket, running_influxdb
-from tests.services.influxdb_build import INFLUXDB_VERSION
-from tests.services.kafka import KAFKA_VERSION, create_topics, running_kafka
+from tests.services.kafka import create_topics, running_kafka
 from tests.services.process import wait_until
 
 PARTITIONS = 4
-BACKLOG_PER_S = 9_000  # records made ahead for each second of measuring
+BACKLOG_PER_S = 16_000  # observations made ahead for each second of measuring
+COLUMN_ROWS = 50
 TRAIN_ROWS, TRAIN_STEPS = 2048, 50
-SAMPLE_S, SETTLE_S, START_S = 1.5, 3.0, 90.0
-CASES = [(scorer, detail) for scorer in ("universal", "group") for detail in ("all", "none")]
-FLOOR_RUNS = 3
-TOPIC = "throughput"
+SAMPLE_S, SETTLE_S, START_S, FIT_S = 1.5, 3.0, 90.0, 1200.0
+TOPICS = {"single": "throughput", "columns": "throughput-columns"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """detail: influxdb.channel_detail; form: observations one a record, or in columns."""
+
+    scorer: str
+    detail: str
+    form: str
+    workers: int = 1
+
+    @property
+    def key(self) -> str:
+        return f"{self.scorer}, detail {self.detail}, {self.form}, {self.workers} worker{'s' * (self.workers > 1)}"
+
+
+CASES = [
+    *(Case(s, d, f) for s in ("universal", "group") for d in ("none", "all") for f in ("single", "columns")),
+    Case("group", "none", "single", 2),
+    Case("group", "none", "columns", 2),
+]
+LATENCY_CASE = Case("group", "none", "single")
 
 
 @dataclass(frozen=True)
@@ -69,26 +90,44 @@ class Sample:
 # ---- preparing
 
 
-def fill_topic(address: str, load: Load) -> dict[str, float]:
-    create_topics(address, TOPIC, partitions=PARTITIONS)
-    publisher = KafkaPublisher(KafkaSettings(bootstrap=address))
-    begun, count, size = time.monotonic(), 0, 0
-    for key, value in load.records(int(time.time()) * 1000):
-        publisher.send(TOPIC, key, value)
-        count, size = count + 1, size + len(value)
-    publisher.close()
-    return {"records": count, "bytes_a_record": round(size / count), "seconds": round(time.monotonic() - begun, 1)}
+def fill_topics(address: str, load: Load) -> dict[str, Any]:
+    told, now_ms = {}, int(time.time()) * 1000
+    for form, topic in TOPICS.items():
+        create_topics(address, topic, partitions=PARTITIONS)
+        publisher = KafkaPublisher(KafkaSettings(bootstrap=address))
+        begun, count, size = time.monotonic(), 0, 0
+        for key, value in load.records(now_ms) if form == "single" else load.columns(now_ms, COLUMN_ROWS):
+            publisher.send(topic, key, value)
+            count, size = count + 1, size + len(value)
+        publisher.close()
+        spent_s = round(time.monotonic() - begun, 1)
+        told[form] = {"records": count, "bytes_an_observation": round(size / load.observations), "seconds": spent_s}
+    return told
 
 
 def fit(base: Job, files: list[str], scorer: str) -> float:
     """Seconds it took; the group model is trained first."""
-    job = Job(base.home, base.kafka, base.influx, TOPIC, base.namespace)
-    job.environment["STREAM_AD__DETECTOR__SCORER"] = scorer
+    job = job_of(base, Case(scorer, "none", "single"), base.influx)
     begun = time.monotonic()
     if scorer == "group":
-        job.run("train", *files, "--group", "default", "--steps", str(TRAIN_STEPS))
-    job.run("fit", *files, "--step", "1s")
+        job.run("train", *files, "--group", "default", "--steps", str(TRAIN_STEPS), timeout_s=FIT_S)
+    job.run("fit", *files, "--step", "1s", timeout_s=FIT_S)
     return round(time.monotonic() - begun, 1)
+
+
+def job_of(base: Job, case: Case, influx: Influx) -> Job:
+    """A job over the case's topic, with the group and the bucket of its own, in a directory that shares the models."""
+    name = f"{case.scorer}-{uuid.uuid4().hex[:8]}"
+    job = Job(base.home / name, base.kafka, influx, TOPICS[case.form], name)
+    job.init()
+    job.environment |= {
+        "STREAM_AD__MODELS__URL": str(base.home / "models"),
+        "STREAM_AD__DETECTOR__SCORER": case.scorer,
+        "STREAM_AD__DETECTOR__SILENCE": "60s",
+        "STREAM_AD__INFLUXDB__CHANNEL_DETAIL": case.detail,
+        "OMP_NUM_THREADS": "1",
+    }
+    return job
 
 
 def listener(address: str) -> psutil.Process | None:
@@ -110,42 +149,41 @@ def cpu_s(process: psutil.Process | None) -> float | None:
     return float(times.user + times.system)
 
 
-def drain(base: Job, store: Influx, scorer: str, detail: str, seconds: float, load: Load) -> dict[str, Any]:
-    """One worker over the topic from its beginning, into a bucket of its own."""
-    name = f"{scorer}-{detail}-{uuid.uuid4().hex[:6]}"
-    job = Job(base.home, base.kafka, create_bucket(store, name), TOPIC, name)
-    job.environment |= {
-        "STREAM_AD__DETECTOR__SCORER": scorer,
-        "STREAM_AD__DETECTOR__SILENCE": "60s",
-        "STREAM_AD__INFLUXDB__BUCKET": name,
-        "STREAM_AD__INFLUXDB__CHANNEL_DETAIL": detail,
-    }
+def drain(base: Job, store: Influx, case: Case, seconds: float, load: Load) -> dict[str, Any]:
+    """Workers over the topic from its beginning, into a bucket of their own."""
+    job = job_of(base, case, create_bucket(store, f"{case.scorer}-{uuid.uuid4().hex[:6]}"))
     others = listener(base.kafka), listener(urlsplit(store.url).netloc)
-    worker = job.worker()
+    workers = [job.worker() for _ in range(case.workers)]
     try:
         begun = time.monotonic()
-        if not wait_until(lambda: bool(job.flux_counts()) or worker.poll() is not None, timeout_s=START_S, every_s=0.5):
-            raise SystemExit(f"no scores within {START_S:g} s: {job.log_of(worker)[-2000:]}")
+        ended = lambda: any(worker.poll() is not None for worker in workers)  # noqa: E731
+        if not wait_until(lambda: bool(job.flux_counts()) or ended(), timeout_s=START_S, every_s=0.5):
+            raise SystemExit(f"no scores within {START_S:g} s: {job.log_of(workers[0])[-2000:]}")
         first_s = time.monotonic() - begun
+        wait_until(lambda: ended() or all(job.assigned(worker) for worker in workers), timeout_s=START_S, every_s=0.2)
         time.sleep(SETTLE_S)
-        samples = list(sampled(job, psutil.Process(worker.pid), others, seconds, load))
-        memory = psutil.Process(worker.pid).memory_info().rss
-        code = job.stop(worker)
+        processes = [psutil.Process(worker.pid) for worker in workers]
+        samples = list(sampled(job, processes, others, seconds, load))
+        memory = max(process.memory_info().rss for process in processes)
+        codes = {job.stop(worker) for worker in workers}
     finally:
         job.close()
-    if code != 0:
-        raise SystemExit(f"the worker ended with {code}: {job.log_of(worker)[-2000:]}")
-    return summary(samples) | {
-        "scorer": scorer,
-        "channel_detail": detail,
-        "first_scores_after_s": round(first_s, 1),
-        "worker_rss_mib": round(memory / 2**20),
-        "samples": [asdict(sample) for sample in samples],
-    }
+    if codes != {0}:
+        raise SystemExit(f"a worker ended with {codes}: {job.log_of(workers[0])[-2000:]}")
+    return (
+        {"case": case.key}
+        | asdict(case)
+        | summary(samples)
+        | {
+            "first_scores_after_s": round(first_s, 1),
+            "worker_rss_mib": round(memory / 2**20),
+            "samples": [asdict(sample) for sample in samples],
+        }
+    )
 
 
 def sampled(
-    job: Job, worker: psutil.Process, others: tuple[psutil.Process | None, ...], seconds: float, load: Load
+    job: Job, workers: list[psutil.Process], others: tuple[psutil.Process | None, ...], seconds: float, load: Load
 ) -> Iterator[Sample]:
     """Until the time is over or the topic all but empty; a sample's time is the middle of its query."""
     broker, store = others
@@ -153,10 +191,9 @@ def sampled(
     while time.monotonic() - begun < seconds + SAMPLE_S:
         asked = time.monotonic()
         scores = sum(job.flux_counts().values())
-        if scores > 0.97 * load.series * load.rows:
+        if scores > 0.97 * load.observations:
             return
-        used = cpu_s(worker)
-        assert used is not None
+        used = sum(cpu_s(worker) or 0.0 for worker in workers)
         yield Sample((asked + time.monotonic()) / 2, scores, used, cpu_s(broker), cpu_s(store))
         time.sleep(max(0.0, asked + SAMPLE_S - time.monotonic()))
 
@@ -184,85 +221,64 @@ def summary(samples: list[Sample]) -> dict[str, Any]:
     }
 
 
-async def bare_loop(address: str, records: int) -> dict[str, float]:
-    """aiokafka alone: getmany and one commit for each batch, to the topic's end."""
-    consumer = AIOKafkaConsumer(
-        TOPIC,
-        bootstrap_servers=address,
-        group_id=f"floor-{uuid.uuid4().hex}",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        max_poll_records=10_000,
+def rival(base: Job, store: Influx, kind: str, seconds: float) -> dict[str, Any]:
+    """The group model on single observations without detail under another loop; see rivals.py."""
+    job = job_of(base, Case("group", "none", "single"), create_bucket(store, f"rival-{uuid.uuid4().hex[:6]}"))
+    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import rivals; rivals.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, kind, "--seconds", str(seconds)],
+        cwd=job.home,
+        env=job.env,
+        capture_output=True,
+        text=True,
+        timeout=START_S + 10 * seconds,
+        check=False,
     )
-    await consumer.start()
-    try:
-        taken = sum(map(len, (await consumer.getmany(timeout_ms=30_000)).values()))
-        already, begun, used = taken, time.monotonic(), time.process_time()
-        while taken < records:
-            taken += sum(map(len, (await consumer.getmany(timeout_ms=1000)).values()))
-            await consumer.commit()
-        done, wall_s = taken - already, time.monotonic() - begun
-        return {"per_s": done / wall_s, "cpu_s_per_million": (time.process_time() - used) / done * 1e6}
-    finally:
-        await consumer.stop()
-
-
-def floor(address: str, records: int) -> dict[str, Any]:
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a group's first request finds no coordinator yet
-    runs = [asyncio.run(bare_loop(address, records)) for _ in range(FLOOR_RUNS)]
-    return {
-        "observations_per_s": round(statistics.median(run["per_s"] for run in runs)),
-        "worker_cpu_s_per_million": round(statistics.median(run["cpu_s_per_million"] for run in runs), 1),
-        "runs": runs,
-    }
+    if done.returncode:
+        raise SystemExit(f"{kind}: {done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 # ---- telling
 
 
-def environment(load: Load) -> dict[str, Any]:
-    packages = ("stream-ad", "torch", "numpy", "aiokafka", "faust-streaming", "influxdb-client", "msgspec")
-    return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
-        "load_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages} | {"kafka": KAFKA_VERSION, "influxdb": INFLUXDB_VERSION},
-        "load": asdict(load) | {"partitions": PARTITIONS, "group_steps": TRAIN_STEPS},
-    }
-
-
-def print_table(cases: list[dict[str, Any]], bottom: dict[str, Any]) -> None:
-    print(
-        f"\n{'':<24}{'obs/s':>9}{'median':>9}{'cores':>7}{'CPU s per million obs: worker':>31}{'broker':>8}{'store':>8}"
-    )
+def print_table(cases: list[dict[str, Any]], rivals: dict[str, dict[str, Any]]) -> None:
+    print(f"\n{'':<44}{'obs/s':>9}{'median':>9}{'cores':>7}{'CPU s per million: worker':>27}{'broker':>8}{'store':>8}")
     for case in cases:
         others = [case[f"{who}_cpu_s_per_million"] for who in ("broker", "store")]
         told = ["-" if value is None else f"{value:.0f}" for value in others]
         print(
-            f"{case['scorer'] + ', detail ' + case['channel_detail']:<24}{case['observations_per_s']:>9}"
-            f"{case['median_part_per_s']:>9}{case['worker_cores']:>7}{case['worker_cpu_s_per_million']:>31.0f}"
-            f"{told[0]:>8}{told[1]:>8}"
+            f"{case['case']:<44}{case['observations_per_s']:>9}{case['median_part_per_s']:>9}{case['worker_cores']:>7}"
+            f"{case['worker_cpu_s_per_million']:>27.0f}{told[0]:>8}{told[1]:>8}"
         )
-    print(f"{'bare aiokafka loop':<24}{bottom['observations_per_s']:>9}{bottom['worker_cpu_s_per_million']:>47.1f}")
+    for kind, found in rivals.items():
+        print(f"{kind:<44}{json.dumps(found)}")
 
 
-def measure(load: Load, seconds: float, home: Path) -> dict[str, Any]:
+def measure(load: Load, given: argparse.Namespace, home: Path) -> dict[str, Any]:
+    wanted = [case for case in CASES if given.only in case.key]
     with running_kafka() as kafka, running_influxdb() as store:
-        base = Job(home, kafka, store, TOPIC, "throughput")
-        base.init()
+        base = Job(home, kafka, store, TOPICS["single"], "throughput")
         files = load.write_history(home)
         with ThreadPoolExecutor(2) as threads:
             fits = {scorer: threads.submit(fit, base, files, scorer) for scorer in ("universal", "group")}
-            sent = fill_topic(kafka, load)
+            sent = fill_topics(kafka, load)
             prepared = {scorer: future.result() for scorer, future in fits.items()}
         print(f"ready: {sent}, fitted in {prepared} s", flush=True)
-        bottom = floor(kafka, int(sent["records"]))
+        rivals = {}
+        for kind in KINDS if not given.only else ():
+            rivals[kind] = rival(base, store, kind, given.seconds)
+            print(kind, json.dumps(rivals[kind]), flush=True)
         cases = []
-        for scorer, detail in CASES:
-            cases.append(drain(base, store, scorer, detail, seconds, load))
-            told = {key: value for key, value in cases[-1].items() if key != "samples"}
-            print(json.dumps(told), flush=True)
-    return {"sent": sent, "prepared_s": prepared, "floor": bottom, "cases": cases}
+        for case in wanted:
+            cases.append(drain(base, store, case, given.seconds, load))
+            print(json.dumps({key: value for key, value in cases[-1].items() if key != "samples"}), flush=True)
+        found = {"sent": sent, "prepared_s": prepared, "rivals": rivals, "cases": cases}
+        if not given.only:
+            rate = next(case["observations_per_s"] for case in cases if case["case"] == LATENCY_CASE.key) / 2
+            found["latency"] = measure_latency(home / "latency", kafka, store, rate, load.channels, load.seed)
+            print("latency", json.dumps(found["latency"]), flush=True)
+    return found
 
 
 def main() -> None:
@@ -272,19 +288,20 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=38)
     parser.add_argument("--series", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="cases whose name holds this, and nothing beside them")
     given = parser.parse_args()
     rows = int((given.seconds + 2 * SETTLE_S) * BACKLOG_PER_S / given.series)
     load = Load(given.series, given.channels, rows, TRAIN_ROWS, given.seed)
-    about = environment(load)
-    print(json.dumps(about, indent=2), flush=True)
+    head = about(load=asdict(load) | {"partitions": PARTITIONS, "group_steps": TRAIN_STEPS, "rows": COLUMN_ROWS})
+    print(json.dumps(head, indent=2), flush=True)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(load, given.seconds, Path(folder))
-    print_table(result["cases"], result["floor"])
-    about |= {"load_after": os.getloadavg()[0], "wall_s": round(time.monotonic() - begun)}
-    print(f"\nseed {given.seed}, {about['wall_s']} s in all")
+        result = measure(load, given, Path(folder))
+    print_table(result["cases"], result["rivals"])
+    head |= {"load_after": os.getloadavg()[0], "wall_s": round(time.monotonic() - begun)}
+    print(f"\nseed {given.seed}, {head['wall_s']} s in all")
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps({"environment": about} | result, indent=2) + "\n", encoding="utf-8")
+    given.out.write_text(json.dumps({"environment": head} | result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,106 @@
+"""From produce to alert: how long an anomaly waits for its record on the alerts topic, at a steady load.
+
+A slot's score waits for `delay_steps` later slots and the end of its hop, which the settings ask for; what is beyond
+that is the worker's. Series report every STEP_MS, stamped with the time they are produced at. Also read by
+benchmarks/throughput.py, at half of what it measured.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from kafka import KafkaConsumer
+from steady_load import Stream, produce
+
+from tests.integration.jobs import Job
+from tests.services.influxdb import Influx, create_bucket
+from tests.services.process import wait_until
+
+TOPIC, PARTITIONS = "latency", 4
+STEP_MS = 20
+SECONDS = 40.0
+HOP, DELAY, LATENESS = 16, 32, 1  # the defaults of the scorer and of the settings
+START_S = 90.0
+
+
+class _Openings(threading.Thread):
+    """Of each alert that opens: ns of its first slot, and of its record."""
+
+    def __init__(self, address: str, topic: str) -> None:
+        super().__init__(daemon=True)
+        self.found: list[tuple[int, int]] = []
+        self.ending = threading.Event()
+        self._consumer = KafkaConsumer(topic, bootstrap_servers=address, auto_offset_reset="earliest")
+
+    def run(self) -> None:
+        while not self.ending.is_set():
+            for records in self._consumer.poll(timeout_ms=200).values():
+                alerts = [(json.loads(record.value), record.timestamp) for record in records]
+                opened = [(alert["detected"], ms) for alert, ms in alerts if alert["state"] == "open"]
+                self.found += [(int(pd.Timestamp(slot).value), ms * 1_000_000) for slot, ms in opened]
+        self._consumer.close()
+
+
+def measure_latency(
+    home: Path, kafka: str, influx: Influx, rate: float, channels: int, seed: int, scorer: str = "group"
+) -> dict[str, Any]:
+    """Seconds from the produced slot to the alert, and without what the settings ask for: median and 99% quantile."""
+    series = max(1, round(rate * STEP_MS / 1000))
+    stream = Stream(series, channels, series * 1000 / STEP_MS, seed)
+    job = Job(home, kafka, create_bucket(influx, f"latency-{seed}"), TOPIC, "latency", step=f"{STEP_MS}ms")
+    job.environment |= {"STREAM_AD__DETECTOR__SCORER": scorer, "OMP_NUM_THREADS": "1"}
+    job.environment |= {"STREAM_AD__INFLUXDB__CHANNEL_DETAIL": "none", "STREAM_AD__DETECTOR__SILENCE": "30s"}
+    job.init()
+    files = stream.write_history(home)
+    if scorer == "group":
+        job.run("train", *files[:20], "--group", "default", "--steps", "50")
+    job.run("fit", *files, "--step", job.step, timeout_s=1200)
+    job.create_topic(PARTITIONS)
+    worker = job.worker()
+    try:
+        if not wait_until(lambda: job.assigned(worker) >= PARTITIONS, timeout_s=START_S, every_s=0.5):
+            raise SystemExit(f"the worker did not start: {job.log_of(worker)[-2000:]}")
+        return _watched(job, stream) | {"scorer": scorer, "series": series, "observations_per_s": round(stream.rate)}
+    finally:
+        job.close()
+
+
+def _watched(job: Job, stream: Stream) -> dict[str, Any]:
+    context = get_context("spawn")
+    late, steps = context.Queue(), round(SECONDS * 1000 / STEP_MS)
+    openings = _Openings(job.kafka, f"{job.namespace}.alerts")
+    openings.start()
+    producer = context.Process(target=produce, args=(stream, job.kafka, job.topic, steps, late))
+    producer.start()
+    behind_s = float(late.get(timeout=10 * SECONDS))
+    producer.join()
+    time.sleep(2.0)
+    openings.ending.set()
+    openings.join()
+    if not openings.found:
+        raise SystemExit(f"no alert: {job.log_of(job.workers[0])[-2000:]}")
+    slots, told = np.array(openings.found).T
+    step_ns = STEP_MS * 1_000_000
+    # A slot is told with the window that ends `delay` slots later or more, at the end of a hop; that closes with the
+    # reading after it. The grid begins with the first reading: the worst place in the hop stands for the unknown one.
+    asked_ns = (DELAY + HOP - 1 + LATENESS) * step_ns
+    whole = (told - slots) / 1e9
+    beyond = whole - asked_ns / 1e9
+    return {
+        "alerts": len(whole),
+        "asked_by_settings_s": asked_ns / 1e9,
+        "produce_to_alert_s": _quantiles(whole),
+        "beyond_settings_s": _quantiles(beyond),
+        "producer_behind_s": round(behind_s, 3),
+    }
+
+
+def _quantiles(values: np.ndarray[Any, Any]) -> dict[str, float]:
+    return {"median": round(float(np.median(values)), 3), "p99": round(float(np.quantile(values, 0.99)), 3)}
