@@ -45,7 +45,11 @@ class PointError:
         return _levels(errors, self.means)
 
     def values(self, levels: Float64, blocks: NDArray[np.int64], first: int, known: NDArray[np.int64]) -> Float64:
-        """Log of the smoothed levels, float64 [..., n, hop], at the slots of the blocks [n].
+        """Log of the smoothed levels; the rest as in `smoothed`."""
+        return self.log(self.smoothed(levels, blocks, first, known))
+
+    def smoothed(self, levels: Float64, blocks: NDArray[np.int64], first: int, known: NDArray[np.int64]) -> Float64:
+        """float64 [..., n, hop], at the slots of the blocks [n].
 
         levels: float64 [..., block, hop] from block `first` on; known: [n] last block that may be looked at.
         """
@@ -53,8 +57,11 @@ class PointError:
         inside = (wanted >= first) & (wanted < first + levels.shape[-2]) & (wanted <= known[:, None])
         around = np.where(inside[..., None], levels[..., np.where(inside, wanted - first, 0), :], 0.0)
         hop = levels.shape[-1]
-        smooth = around.reshape(*around.shape[:-2], -1) @ self._kernel.reshape(hop, -1).T
-        return np.asarray(np.log(smooth + _LOG_FLOOR))
+        return np.asarray(around.reshape(*around.shape[:-2], -1) @ self._kernel.reshape(hop, -1).T)
+
+    @staticmethod
+    def log(smoothed: Float64) -> Float64:
+        return np.asarray(np.log(smoothed + _LOG_FLOOR))
 
 
 def _levels(errors: Float32, means: Float64) -> Float64:

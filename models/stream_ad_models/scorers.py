@@ -19,7 +19,7 @@ from stream_ad_models.features import LEVELS, SHAPE, SPECTRUM, FeatureSet
 from stream_ad_models.head import Head
 from stream_ad_models.imputer import UniversalImputer
 from stream_ad_models.normaliser import Normaliser, apply_alike
-from stream_ad_models.parts import ForecastMaps, ImputedMaps, SignalMaps
+from stream_ad_models.parts import FlagMaps, ForecastMaps, ImputedMaps, SignalMaps
 from stream_ad_models.point_error import BACK_STEPS
 from stream_ad_models.sessions import MemorySession, Run, take_alike
 from stream_ad_models.tracks import growth_blocks
@@ -32,7 +32,7 @@ __all__ = ["ImputationScorer", "MemoryScorer"]
 
 CONTEXT_STEPS = 16
 CAPACITY = 256
-_FORMAT = 5
+_FORMAT = 6
 _GROUP = 16, 256  # windows scored at once, at least and at most
 _GROUP_VALUES = 4096  # of these windows times channels: what is worked out of them stays inside the processor's cache
 _UNSEEN = 2.0  # normal rows over a threshold of 1 a week, 128 rows of history: 17% without it, 4% with; 512: 1.6%, .4%
@@ -44,8 +44,8 @@ class ImputationScorer:
     delay_steps: later slots a slot waits for (a multiple of the hop; a slot waits up to hop_steps - 1 more);
     context_steps: how many of these the imputer sees (16 where that is possible); gratings: widths of the gratings,
     the last one gives the expected values; capacity: windows stored of each length; families: sets of the signal's
-    features; forecasts: whether the forecast's errors count; grows: whether a stream's own windows come to count as
-    normal (tracks.py).
+    features; forecasts: whether the forecast's errors count; flags: whether the surprise of channels of 0 and 1 does
+    (flags.py); grows: whether a stream's own windows come to count as normal (tracks.py).
     imputer None: the rest of the score alone.
     """
 
@@ -60,6 +60,7 @@ class ImputationScorer:
         families: Sequence[FeatureSet] = (LEVELS, SPECTRUM, SHAPE),
         capacity: int = CAPACITY,
         forecasts: bool = True,
+        flags: bool = True,
         grows: bool = True,
     ) -> None:
         self._imputer = imputer
@@ -80,6 +81,7 @@ class ImputationScorer:
         ahead = delay_steps // hop_steps
         self._signal = SignalMaps(self._families, hop_steps, ahead, capacity=capacity, grows=grows)
         self._forecast = ForecastMaps(hop_steps, ahead) if forecasts else None
+        self._flags = FlagMaps(hop_steps, ahead) if flags else None
         self._lookback = self._find_lookback()
         self._imputed = None
         self._gratings = tuple(gratings) if imputer is not None else ()
@@ -105,7 +107,8 @@ class ImputationScorer:
         model = self._imputer.version if self._imputer is not None else "none"
         gratings = ".".join(map(str, self._gratings)) or "none"
         families = ".".join(family.name for family in self._families)
-        parts = f"{families}{'-forecast' if self._forecast else ''}{'-grows' if self._grows else ''}"
+        further = {"forecast": self._forecast, "flags": self._flags, "grows": self._grows}
+        parts = "-".join([families, *(name for name, part in further.items() if part)])
         return f"{_FORMAT}-{model}-h{self._hop}-d{self._delay}-c{self._context}-g{gratings}-{parts}"
 
     @property
@@ -145,6 +148,8 @@ class ImputationScorer:
             learned = learned.then(self._imputed.learn(z, normaliser.scored))
         if self._forecast is not None:
             learned = learned.then(self._forecast.learn(signal).of_blocks(inner))
+        if self._flags is not None:
+            learned = learned.then(self._flags.learn(z, normaliser).of_blocks(inner))
         head = Head.fit(learned.values, learned.weights)
         # A short history holds few independent windows, and the largest of few distances is not yet the edge of normal.
         lengths = np.array([length for length in LEVELS.lengths if len(z) >= length])
@@ -158,12 +163,14 @@ class ImputationScorer:
         parts = [part for part in (self._signal, self._imputed, self._forecast) if part is not None]
         if missing := [name for part in parts for name in part.needed() if name not in arrays]:
             raise ModelError(f"profile: expected arrays of scorer {self.name} {self.version}, found no {missing[0]}")
+        normaliser = Normaliser.from_arrays(arrays)
         return MemorySession(
-            Normaliser.from_arrays(arrays),
+            normaliser,
             Head.from_arrays(arrays),
             self._signal.open(arrays),
             self._imputed.open(arrays) if self._imputed is not None else None,
             self._forecast.open(arrays) if self._forecast is not None else None,
+            self._flags.open(arrays, normaliser) if self._flags is not None else None,
         )
 
     def score(self, batch: Sequence[tuple[Session, Window]]) -> list[ScoredSlots]:
@@ -196,8 +203,7 @@ class ImputationScorer:
             imputed = (
                 [self._imputed.blocks.impute([(z, scored)], each)[0] for each in gratings] if self._imputed else []
             )
-            wanted = z if scored.all() else z[:, :, scored]
-            told = take_alike(runs, wanted.reshape(len(runs), -1, *wanted.shape[1:]), imputed)
+            told = take_alike(runs, z.reshape(len(runs), -1, *z.shape[1:]), imputed)
             for numbers, slots in zip(some, told, strict=True):
                 results.update(zip(numbers, slots, strict=True))
 
@@ -238,5 +244,11 @@ class MemoryScorer(ImputationScorer):
 
     def __init__(self, *, hop_steps: int = HOP_STEPS, delay_steps: int = DELAY_STEPS) -> None:
         super().__init__(
-            None, hop_steps=hop_steps, delay_steps=delay_steps, families=(LEVELS,), forecasts=False, grows=False
+            None,
+            hop_steps=hop_steps,
+            delay_steps=delay_steps,
+            families=(LEVELS,),
+            forecasts=False,
+            flags=False,
+            grows=False,
         )

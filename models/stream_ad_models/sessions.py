@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stream_ad.errors import DataError
 from stream_ad.ports import ScoredSlots, Window
 from stream_ad_models.block_imputer import Imputed
+from stream_ad_models.flags import FlagTrack
 from stream_ad_models.forecast import LAGS, forecast_errors
 from stream_ad_models.head import Head, attribution
 from stream_ad_models.memory import Reading
@@ -62,9 +63,11 @@ class MemorySession:
         signal: Track,
         imputed: ImputedState | None,
         forecasts: ForecastState | None,
+        flags: FlagTrack | None,
     ) -> None:
         self.normaliser = normaliser
         self.head, self.signal, self.imputed, self.forecasts = head, signal, imputed, forecasts
+        self.flags = flags
         self.hop = signal.hop
         self.context = imputed.context_blocks if imputed else 0
         self.next_end: int | None = None
@@ -99,6 +102,8 @@ class MemorySession:
             self.imputed.point.clear(block - self.context)
         if self.forecasts is not None:
             self.forecasts.point.clear(block)
+        if self.flags is not None:
+            self.flags.clear(block)
         self.mean = self.std = self.mean[:0]
         self.next_end = end_slot
 
@@ -121,13 +126,15 @@ class Run:
         return (self.fresh, self.session.shape if self.fresh else self.session.likeness, *told)
 
 
-def take_alike(runs: Sequence[Run], z: Float32, imputed: Sequence[Imputed]) -> list[list[ScoredSlots]]:
+def take_alike(runs: Sequence[Run], z_all: Float32, imputed: Sequence[Imputed]) -> list[list[ScoredSlots]]:
     """Scores of the windows of runs of one likeness.
 
-    z: float32 [run, window, steps, scored channel] z-scores; imputed: one per grating, its windows run by run.
+    z_all: float32 [run, window, steps, channel] z-scores; imputed: one per grating, its windows run by run.
     """
     one, hop = runs[0].session, runs[0].session.hop
     sessions, count = [run.session for run in runs], len(runs[0].windows)
+    scored = one.normaliser.scored
+    z = z_all if scored.all() else z_all[..., scored]
     for run in runs:
         if (run.windows[0].end_slot + 1) % hop:
             end = run.windows[0].end_slot
@@ -142,6 +149,9 @@ def take_alike(runs: Sequence[Run], z: Float32, imputed: Sequence[Imputed]) -> l
         readings += _push_imputed([each.imputed for each in sessions if each.imputed is not None], z, imputed, hop)
     if one.forecasts is not None:
         _push_forecasts([each.forecasts for each in sessions if each.forecasts is not None], z, hop)
+    for each, windows in zip(sessions, z_all, strict=True):
+        if each.flags is not None:
+            each.flags.push(windows[..., ~scored])
     mean, std = _expected_rows(sessions, imputed, count)
     for run in runs:
         run.session.next_end = run.windows[-1].end_slot + hop
@@ -197,6 +207,8 @@ def _trim(sessions: Sequence[MemorySession], mean: Float32, std: Float32) -> Non
             session.imputed.point.trim()
         if session.forecasts is not None:
             session.forecasts.point.trim()
+        if session.flags is not None:
+            session.flags.trim()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +237,8 @@ class _Telling:
         values, parts = self._maps(wanted, known)
         raw = Head.stacked([each.head for each in self.sessions]).raw(values).reshape(-1, rows)
         bands = self._bands(*self._expected(wanted, known - one.context, (own[-1].end_slot + 1) // hop - 1))
-        shares = attribution(parts.reshape(-1, parts.shape[3]), one.normaliser.scored).reshape(-1, rows, one.channels)
+        shown = one.normaliser.scored if one.flags is None else np.ones(one.channels, np.bool_)
+        shares = attribution(parts.reshape(-1, parts.shape[3]), shown).reshape(-1, rows, one.channels)
         out: list[list[ScoredSlots]] = [[] for _ in windows]
         at = 0
         for number, (first, span) in enumerate(zip(own, spans, strict=True)):
@@ -241,8 +254,8 @@ class _Telling:
         return out
 
     def _maps(self, wanted: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[list[Float64], Float32]:
-        """Every map's values [session, n, hop] in the order of `fit`, and what the memories lay to each channel
-        [session, n, hop, channel]."""
+        """Every map's values [session, n, hop] in the order of `fit`, and what the memories lay to each scored channel
+        [session, n, hop, channel]; with flags, to all channels."""
         one = self.sessions[0]
         tracks = [(one.signal, known)]
         if one.imputed is not None:
@@ -263,7 +276,21 @@ class _Telling:
             points = [each.forecasts.point for each in self.sessions if each.forecasts is not None]
             values.append(point_values(points, wanted, known))
         assert parts is not None
+        if one.flags is not None:
+            said, own = self._flags(one.flags.next_block, wanted, known)
+            every = np.zeros((*parts.shape[:3], one.channels), np.float32)
+            every[..., one.normaliser.scored] = parts
+            every[..., ~one.normaliser.scored] = weights[:, len(values)] * own
+            values.append(said)
+            parts = every
         return values, parts
+
+    def _flags(self, next_block: int, wanted: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[Float64, Float32]:
+        """What flags say [session, n, hop] and each one's part [session, n, hop, flag]."""
+        tracks = [each.flags for each in self.sessions if each.flags is not None]
+        apart = [track.next_block - next_block for track in tracks]  # each session numbers its blocks itself
+        told = [track.values(wanted + by, known + by) for track, by in zip(tracks, apart, strict=True)]
+        return np.stack([values for values, _ in told]), np.stack([parts for _, parts in told])
 
     def _expected(self, wanted: NDArray[np.int64], known: NDArray[np.int64], last: int) -> tuple[Float32, Float32]:
         """Imputed mean and band's half-width in z-scores [session, n * hop, scored]; 0 and one deviation where none is

@@ -124,7 +124,7 @@ def check_holes_in_history(scorer: Scorer) -> None:
 
 
 def check_constant_channels(scorer: Scorer) -> None:
-    """A telemetry that never moved is expected to stay, and its first move shows; a flag's change does not."""
+    """A telemetry that never moved is expected to stay, and its first move shows; a flag's usual change does not."""
     rows = history()
     rows[:, 1] = -1.0
     rows[:, 2] = (np.arange(len(rows)) // 50) % 2
@@ -137,16 +137,16 @@ def check_constant_channels(scorer: Scorer) -> None:
     assert raw[310:350].max() > 1.5 * quiet.max()
     attribution = np.concatenate([each.attribution for each in results])
     assert attribution[np.argmax(raw)].argmax() == 1
-    assert (attribution[:, 2] == 0).all()
+    assert (attribution[:, 2] < 0.02).all()
 
 
-def check_flags_do_not_count(scorer: Scorer) -> None:
+def check_usual_flags_hardly_count(scorer: Scorer) -> None:
     rows = history()
     rows[:, 2] = (np.arange(len(rows)) // 50) % 2
     arrays = scorer.fit(rows).arrays
     flipped = rows.copy()
     flipped[:, 2] = 1 - flipped[:, 2]
-    np.testing.assert_allclose(raw_of(run(scorer, arrays, flipped)), raw_of(run(scorer, arrays, rows)), rtol=1e-4)
+    np.testing.assert_allclose(raw_of(run(scorer, arrays, flipped)), raw_of(run(scorer, arrays, rows)), rtol=0.02)
 
 
 def check_only_constants(scorer: Scorer) -> None:

@@ -52,7 +52,7 @@ EVERY = [
     suite.check_missing,
     suite.check_holes_in_history,
     suite.check_constant_channels,
-    suite.check_flags_do_not_count,
+    suite.check_usual_flags_hardly_count,
     suite.check_anomaly_stands_out,
     suite.check_determinism,
     suite.check_batch_independence,
@@ -67,7 +67,7 @@ ANY_WIDTH = [name for name in MAKERS if name != "group"]
 def test_scorer(name: str, check: Callable[[Scorer], None]) -> None:
     if name == "control" and check is suite.check_lookback:
         pytest.skip("keeps a running level, by design")
-    if name == "group" and check is suite.check_flags_do_not_count:
+    if name == "group" and check is suite.check_usual_flags_hardly_count:
         pytest.skip("the group model looks at flags; it does not score them")
     scorer = MAKERS[name]()
     assert scorer.name == name
