@@ -70,7 +70,9 @@ def _without(part: str) -> Scorer:
 
     imputer = None if part == "imputer" else UniversalImputer.load()
     families = [family for name, family in FEATURE_SETS.items() if name != part]
-    return ImputationScorer(imputer, families=families, forecasts=part != "forecast", grows=part != "growth")
+    return ImputationScorer(
+        imputer, families=families, forecasts=part != "forecast", flags=part != "flags", grows=part != "growth"
+    )
 
 
 # None: random numbers. Those of SCORERS take a seed where the scorer does.
@@ -82,7 +84,7 @@ ROWS["random"] = None
 DEFAULT_ROWS = tuple(ROWS)
 for _steps in (0, 16, 32, 64):
     ROWS[f"delay-{_steps}"] = partial(_delayed, _steps)
-for _part in ("imputer", "forecast", "levels", "spectrum", "shape", "growth"):
+for _part in ("imputer", "forecast", "levels", "spectrum", "shape", "flags", "growth"):
     ROWS[f"without-{_part}"] = partial(_without, _part)
 
 
@@ -103,9 +105,7 @@ def parser_of(doc: str | None, rows: Sequence[str] = ()) -> argparse.ArgumentPar
     """What every script here asks for; rows: those that --rows stands for when it is not given (none: no --rows)."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="directory of labelled series")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="JSON file; goes on where it stops"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="JSON file; goes on where it stops")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     if rows:
         parser.add_argument("--rows", default=",".join(rows), help="comma-separated")

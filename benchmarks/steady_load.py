@@ -1,4 +1,4 @@
-"""Observations at a steady pace for as long as is asked, stamped with the time they are made at; a seed repeats them."""
+"""Observations at a steady pace for as long as asked, stamped with the time they are made at; a seed repeats them."""
 
 from __future__ import annotations
 
