@@ -31,7 +31,7 @@ Arrays = Mapping[str, NDArray[np.generic]]
 __all__ = ["ImputationScorer", "MemoryScorer"]
 
 CONTEXT_STEPS = 16
-CAPACITY = 256
+CAPACITY = 128
 _FORMAT = 6
 _GROUP = 16, 256  # windows scored at once, at least and at most
 _GROUP_VALUES = 4096  # of these windows times channels: what is worked out of them stays inside the processor's cache
