@@ -18,7 +18,6 @@ from stream_ad.records import Outputs, SourceRecord
 __all__ = ["Ingest", "IngestLimits"]
 
 log = logging.getLogger(__name__)
-PART_LEAST, PART_MOST = 16, 16_384  # records
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -28,7 +27,6 @@ class IngestLimits:
     """How often what is done; outputs wait no longer than deliver_s and no more than deliver_slots slots."""
 
     poll_s: float = 0.2
-    part_s: float = 2.0
     deliver_s: float = 0.5
     deliver_slots: int = 4096
     checkpoint_s: float = 5.0
@@ -61,7 +59,6 @@ class Ingest:
     _delivery: asyncio.Task[None] | None = None
     _assigned: set[tuple[str, int]] = field(default_factory=set)
     _epoch: int = 0
-    _part: int = 16_384
     _losses: int = 0  # how often partitions were lost without our doing
     _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -87,7 +84,10 @@ class Ingest:
                 if records is None:
                     ended = True
                     break
-                await self._take_in_parts(records)
+                epoch = self._epoch
+                async with self._busy, self._while_ours():
+                    # a rebalance may have held it: these records then come again, to us or to another
+                    await self._take(records if epoch == self._epoch else ())
             async with self._busy, self._while_ours():
                 if ended or self.states is None:
                     await self._tell_early(None)
@@ -97,22 +97,6 @@ class Ingest:
             await self.source.stop()
             if self.states is not None:
                 await self.states.stop()
-
-    async def _take_in_parts(self, records: Sequence[SourceRecord]) -> None:
-        """Parts of about part_s: however much work a poll's records ask for, outputs and commits are not held up."""
-        epoch, at = self._epoch, 0
-        while at == 0 or (at < len(records) and not self._stopping.is_set()):
-            part = records[at : at + self._part]
-            begun_s = self.clock.monotonic_s()
-            # a rebalance may hold it: these records then come again, to us or to another
-            async with self._busy, self._while_ours():
-                await self._take(part if epoch == self._epoch else ())
-            at += self._part
-            took_s = self.clock.monotonic_s() - begun_s
-            if took_s > self.limits.part_s:
-                self._part = max(self._part // 2, PART_LEAST)
-            elif took_s < self.limits.part_s / 4:
-                self._part = min(self._part * 2, PART_MOST)
 
     async def _take(self, records: Sequence[SourceRecord]) -> None:
         now_s = self.clock.monotonic_s()
