@@ -11,21 +11,20 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from stream_ad.decode import Decoder
-from stream_ad.episodes import EpisodeRule
 from stream_ad.inbox import Inbox
-from stream_ad.ports import Checkpoint, Profile, ProfileStore, Scorer, Session, Window
-from stream_ad.profiles import fit_profile
+from stream_ad.ports import Checkpoint, ProfileStore, Scorer
 from stream_ad.records import DeadLetter, Observation, Outputs, SeriesStatus, SourcePosition, SourceRecord
 from stream_ad.recovery import restore_series, save_series
-from stream_ad.series import Key, Series, SeriesRules
+from stream_ad.rounds import Rounds
+from stream_ad.series import Key, Series
+from stream_ad.series_rules import SeriesRules
 from stream_ad.settings import Settings, duration_ns
 from stream_ad.silence import SilenceWatch
+from stream_ad.statuses import status_of
 from stream_ad.telling import Teller, Told
-from stream_ad.work import FitWork, WindowWork
 
 __all__ = ["Pipeline"]
 
-ROUND_WINDOWS = 1024  # windows scored in one batch: bounds memory, changes no result
 PARK_RECORDS = 100_000  # a series this far behind its partition keeps its rows in its state, not in the log
 
 Partition = tuple[str, int]
@@ -59,7 +58,7 @@ class Pipeline:
         self._progress: dict[Partition, _Progress] = {}
         self._silences: dict[Partition, SilenceWatch] = {}
         self.observations = 0  # decoded from records that were not answered for before
-        self._unsaved: list[Profile] = []
+        self._rounds = Rounds(scorer)
         self._changed: set[Key] = set()
         self._full = False
         self._silence_s = duration_ns(settings.detector.silence) / 1e9
@@ -99,14 +98,14 @@ class Pipeline:
             self._changed.add(series.key)
             self._progress[(series.key.topic, series.key.partition)].touched.add(series.key)
         out.dead_letters.extend(letter for _, letter in sorted(inbox.letters, key=itemgetter(0)))
-        self._drain(active, out)
+        self._rounds.drain(active, out)
         return out
 
     def _observe(self, series: Series, inbox: Inbox, records: Sequence[SourceRecord], out: Outputs) -> None:
         """Hands a series its part of the records, in their order."""
         answered = self._progress[(series.key.topic, series.key.partition)].answered
         for block, numbers, offsets in inbox.blocks(series):
-            for row, reason, detail in series.observe_all(block, offsets, lambda: self._drain([series], out)):
+            for row, reason, detail in series.observe_all(block, offsets, lambda: self._rounds.drain([series], out)):
                 if offsets[row] >= answered:
                     inbox.letters.append((numbers[row], DeadLetter(records[numbers[row]], reason, detail)))
 
@@ -119,12 +118,12 @@ class Pipeline:
             self._progress[(series.key.topic, series.key.partition)].touched.add(series.key)
             if series.resume_offset is not None:
                 series.resume()
-        self._drain(silent, out)
+        self._rounds.drain(silent, out)
         for series in silent:
             work = series.provisional()
             if work is not None:
                 series.queue.append(work)
-        self._drain(silent, out)
+        self._rounds.drain(silent, out)
         if now_s is not None:
             self._open_silences(out)
         return out
@@ -191,75 +190,8 @@ class Pipeline:
 
     def _rules_of(self, topic: str) -> SeriesRules:
         if topic not in self._rules:
-            subscription, detector, alerts = (
-                self.settings.subscription_of(topic),
-                self.settings.detector,
-                self.settings.alerts,
-            )
-            self._rules[topic] = SeriesRules(
-                step_ns=duration_ns(subscription.step) if subscription.step else None,
-                channels=subscription.channels,
-                max_channels=detector.max_channels,
-                lateness_steps=detector.allowed_lateness_steps,
-                revise_steps=detector.revise_steps,
-                memory_steps=detector.memory_steps,
-                false_alarms_per_s=self.settings.false_alarms_per_s,
-                episodes=EpisodeRule(alerts.enter, alerts.exit, alerts.min_length_steps, alerts.cooldown_steps),
-            )
+            self._rules[topic] = SeriesRules.of(self.settings, topic)
         return self._rules[topic]
-
-    # ---- work
-
-    def _drain(self, active: Sequence[Series], out: Outputs) -> None:
-        """Does all queued work: windows of all series in common batches, profiles where the windows end."""
-        while True:
-            jobs: list[tuple[Series, WindowWork, Session]] = []
-            windows: list[tuple[Session, Window]] = []
-            for series in active:
-                while series.queue and len(windows) < ROUND_WINDOWS:
-                    work = series.queue[0]
-                    if isinstance(work, FitWork):
-                        if not any(job[0] is series for job in jobs):
-                            self._fit(series, work)
-                            continue
-                        break
-                    series.queue.pop(0)
-                    session = self._session_for(series, work)
-                    jobs.append((series, work, session))
-                    windows.extend((session, window) for window in work.windows)
-            if not jobs:
-                return
-            results = iter(self.scorer.score(windows) if windows else ())
-            for series, work, _ in jobs:
-                series.teller.begin(work)
-                for place in range(len(work.windows)):
-                    series.teller.tell(series.scoring, work, place, next(results), out)
-
-    def _session_for(self, series: Series, work: WindowWork) -> Session:
-        assert series.profile is not None
-        assert series.session is not None
-        if not work.fresh:
-            return series.session
-        session = self.scorer.open(series.profile.fitted.arrays)
-        if work.why != "provisional":
-            series.session = session
-        return session
-
-    def _fit(self, series: Series, work: FitWork) -> None:
-        assert series.grid is not None
-        profile = fit_profile(
-            self.scorer,
-            series.key.series,
-            series.channels,
-            work.history,
-            step_ns=series.grid.step_ns,
-            origin="auto",
-            capacity=series.rules.memory_steps,
-            history_end_ns=work.history_end_ns,
-        )
-        self._unsaved.append(profile)
-        series.use(profile)
-        series.queue[0] = work.after
 
     # ---- partitions, checkpoints
 
@@ -293,9 +225,10 @@ class Pipeline:
         promote: the next start scores with them. Only for streams that cannot be read again: elsewhere a restart must
         find what the state names, and nothing newer.
         """
-        while self._unsaved:
-            self.profiles.save(self._unsaved[0], promote=promote)
-            self._unsaved.pop(0)
+        unsaved = self._rounds.unsaved
+        while unsaved:
+            self.profiles.save(unsaved[0], promote=promote)
+            unsaved.pop(0)
 
     def checkpoint(self, topic: str, partition: int) -> tuple[dict[str, bytes], Checkpoint] | None:
         """States of the series touched since the last call, and where to go on from once these are durable.
@@ -351,38 +284,9 @@ class Pipeline:
 
     def statuses(self) -> list[SeriesStatus]:
         """How far each series is."""
-        return [_status(series) for series in self._series.values()]
+        return [status_of(series) for series in self._series.values()]
 
     def changed_statuses(self) -> list[SeriesStatus]:
         """Of the series that something happened to since the last call: idle ones cost nothing."""
         changed, self._changed = self._changed, set()
-        return [_status(self._series[key]) for key in changed]
-
-
-def _status(series: Series) -> SeriesStatus:
-    closed = series.grid.closed if series.grid else 0
-    scoring = series.told_from is not None
-    waits = 0 if scoring else max(0, (series.next_fit or 0) - (closed - series.origin))
-    capacity = series.profile.capacity if series.profile else series.rules.memory_steps
-    memory = series.profile.slots if series.profile else 0
-    if not scoring:
-        detail = f"first full window in {waits} slots"
-    elif series.next_fit is not None:
-        detail = f"memory filled to {memory} of {capacity} slots; grows at {series.next_fit}"
-    else:
-        detail = f"profile {series.profile.version if series.profile else '-'}"
-    return SeriesStatus(
-        series=series.key.series,
-        state="scoring" if scoring else "filling",
-        channels=tuple(series.channels),
-        step_ns=series.grid.step_ns if series.grid else series.rules.step_ns,
-        slots_seen=closed,
-        ready_in_slots=waits,
-        memory_slots=memory,
-        memory_capacity=capacity,
-        profile_version=series.profile.version if series.profile else "",
-        first_score_ns=series.teller.first_told_ns,
-        last_score_ns=series.teller.last_told_ns,
-        open_alerts=0 if series.teller.tracker.open_alert is None else 1,
-        detail=detail,
-    )
+        return [status_of(self._series[key]) for key in changed]

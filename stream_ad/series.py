@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad.calibration import Calibration
-from stream_ad.episodes import EpisodeRule
 from stream_ad.errors import ModelError
 from stream_ad.grid import Grid, Placement, infer_step_ns
 from stream_ad.ports import Profile, Scorer, Session, Window
 from stream_ad.records import Block, Observation
 from stream_ad.rows import RowStore
+from stream_ad.series_rules import SeriesRules
 from stream_ad.telling import Scoring, Teller
 from stream_ad.work import FitWork, Why, WindowWork
 
-__all__ = ["Key", "Series", "SeriesRules"]
+__all__ = ["Key", "Series"]
 
 MAX_WAITING = 4096
 MAX_QUEUED = 32  # pieces of work, each of at most a look-back of windows
@@ -37,20 +37,6 @@ class Key:
     topic: str
     partition: int
     series: str
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesRules:
-    """What settings say of a series. step_ns None = inferred; channels () = found in the first window."""
-
-    step_ns: int | None
-    channels: tuple[str, ...]
-    max_channels: int
-    lateness_steps: int
-    revise_steps: int
-    memory_steps: int
-    false_alarms_per_s: float
-    episodes: EpisodeRule
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ import pytest
 
 from stream_ad.pipeline import Pipeline
 from stream_ad.records import DeadLetter, Outputs, SourcePosition, SourceRecord
+from stream_ad.rounds import Rounds
 from stream_ad.series import Series
 from stream_ad.settings import Settings, Subscription
 from tests.fakes import MemoryProfiles
@@ -139,14 +140,14 @@ def test_times_that_run_to_and_fro_do_not_pile_up_work(monkeypatch: pytest.Monke
     times = [slot - (30 if slot % 2 else 0) for slot in range(50, 1250)]
     log = [record(i, slot, {"a": float(slot % 9), "b": 1.0}) for i, slot in enumerate(times)]
     most = 0
-    drain = Pipeline._drain
+    drain = Rounds.drain
 
-    def watched(self: Pipeline, active: Sequence[Series], out: Outputs) -> None:
+    def watched(self: Rounds, active: Sequence[Series], out: Outputs) -> None:
         nonlocal most
         most = max(most, *(len(series.queue) for series in active))
         drain(self, active, out)
 
-    monkeypatch.setattr(Pipeline, "_drain", watched)
+    monkeypatch.setattr(Rounds, "drain", watched)
     whole = Pipeline(make_settings(), SCORER, fitted_profiles())
     at_once = contents([whole.process(log), whole.flush()])
     assert 30 < most < 40

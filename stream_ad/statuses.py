@@ -1,0 +1,37 @@
+"""How far a series is, in the words that who watches is given."""
+
+from __future__ import annotations
+
+from stream_ad.records import SeriesStatus
+from stream_ad.series import Series
+
+__all__ = ["status_of"]
+
+
+def status_of(series: Series) -> SeriesStatus:
+    closed = series.grid.closed if series.grid else 0
+    scoring = series.told_from is not None
+    waits = 0 if scoring else max(0, (series.next_fit or 0) - (closed - series.origin))
+    capacity = series.profile.capacity if series.profile else series.rules.memory_steps
+    memory = series.profile.slots if series.profile else 0
+    if not scoring:
+        detail = f"first full window in {waits} slots"
+    elif series.next_fit is not None:
+        detail = f"memory filled to {memory} of {capacity} slots; grows at {series.next_fit}"
+    else:
+        detail = f"profile {series.profile.version if series.profile else '-'}"
+    return SeriesStatus(
+        series=series.key.series,
+        state="scoring" if scoring else "filling",
+        channels=tuple(series.channels),
+        step_ns=series.grid.step_ns if series.grid else series.rules.step_ns,
+        slots_seen=closed,
+        ready_in_slots=waits,
+        memory_slots=memory,
+        memory_capacity=capacity,
+        profile_version=series.profile.version if series.profile else "",
+        first_score_ns=series.teller.first_told_ns,
+        last_score_ns=series.teller.last_told_ns,
+        open_alerts=0 if series.teller.tracker.open_alert is None else 1,
+        detail=detail,
+    )
