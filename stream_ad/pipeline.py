@@ -122,7 +122,7 @@ class Pipeline:
         for series in silent:
             work = series.provisional()
             if work is not None:
-                series.queue.append(work)
+                series.windowing.queue.append(work)
         self._rounds.drain(silent, out)
         if now_s is not None:
             self._open_silences(out)
@@ -247,12 +247,14 @@ class Pipeline:
         states = silent
         for series in self._of(topic, partition):
             pin = series.pin()
-            parked = series.parked_to > series.need_from or (pin is not None and next_offset - pin > PARK_RECORDS)
+            parked = series.parked_to > series.windowing.need_from or (
+                pin is not None and next_offset - pin > PARK_RECORDS
+            )
             parked = parked and series.resume_offset is None
             if pin is not None and not parked:
                 replay_from = min(replay_from, pin)
             newly = parked and not series.parked_to
-            due = (series.key in progress.touched and series.grid is not None) or parked
+            due = (series.key in progress.touched and series.windowing.grid is not None) or parked
             if due and (newly or series.key in progress.touched) and series.resume_offset is None:
                 states[series.key.series] = save_series(series, next_offset, with_rows=parked)
         progress.touched.clear()

@@ -75,13 +75,13 @@ _newest_decoder = msgspec.msgpack.Decoder(_Newest)
 def save_series(series: Series, offset: int, *, with_rows: bool = False) -> bytes:
     """The state of a series once everything before `offset` is answered for. with_rows: it is parked; a series whose
     grid has no anchor yet must be."""
-    grid = series.grid
+    due, grid = series.windowing, series.windowing.grid
     rows = None
     if grid is None:
         series.parked_to = 1
     elif with_rows:
-        base, top = series.need_from, series.rows.top
-        values, seen = series.rows.window(base, top).tobytes(), series.rows.seen(base, top).tobytes()
+        base, top = due.need_from, due.rows.top
+        values, seen = due.rows.window(base, top).tobytes(), due.rows.seen(base, top).tobytes()
         rows = _Rows(base, top, zlib.compress(values, 1), zlib.compress(seen, 1))
         series.parked_to = top
     else:
@@ -90,18 +90,18 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
     state = _State(
         format=FORMAT,
         offset=offset,
-        channels=series.channels,
-        channels_fixed=series.channels_fixed,
+        channels=series.channels.names,
+        channels_fixed=series.channels.fixed,
         step_ns=grid.step_ns if grid else 0,
         anchor_ns=grid.anchor_ns if grid else 0,
         max_slot=grid.max_slot if grid else -1,
-        next_end=series.next_end,
-        next_emit=series.next_emit,
-        told_from=series.told_from,
-        origin=series.origin,
-        next_fit=series.next_fit,
-        need_from=series.need_from,
-        dirty=sorted(series.dirty),
+        next_end=due.next_end,
+        next_emit=due.next_emit,
+        told_from=due.told_from,
+        origin=due.origin,
+        next_fit=due.next_fit,
+        need_from=due.need_from,
+        dirty=sorted(due.dirty),
         revised=series.teller.told.revised(),
         profile=series.profile.version if series.profile else "",
         tracker=told["tracker"],
@@ -135,19 +135,20 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
     if state.format != FORMAT:
         raise ModelError(f"state of series {series.key.series!r}: expected format {FORMAT}, found {state.format}")
     series.adopt_channels(tuple(state.channels))
-    series.channels_fixed = state.channels_fixed
+    series.channels.fixed = state.channels_fixed
+    due = series.windowing
     if state.waiting:
         series.waiting = [(Observation(series.key.series, t, values), at) for t, values, at in state.waiting]
         series.parked_to = 1
     else:
-        series.grid = _grid(series, state)
-        series.grid.max_slot = state.max_slot
+        due.grid = _grid(series, state)
+        due.grid.max_slot = state.max_slot
         series.back_grid = _grid(series, state)
         series.teller.step_ns = state.step_ns
-        series.rows = RowStore(len(state.channels), state.need_from)
-    series.next_end, series.next_emit = state.next_end, state.next_emit
-    series.told_from, series.origin, series.next_fit = state.told_from, state.origin, state.next_fit
-    series.dirty = set(state.dirty)
+        due.rows = RowStore(len(state.channels), state.need_from)
+    due.next_end, due.next_emit = state.next_end, state.next_emit
+    due.told_from, due.origin, due.next_fit = state.told_from, state.origin, state.next_fit
+    due.dirty = set(state.dirty)
     series.flushed = False  # what was told early may not have reached the sinks: it is told again
     series.teller.first_told_ns, series.teller.last_told_ns = state.first_told_ns, state.last_told_ns
     series.resume_offset = state.offset
@@ -175,10 +176,10 @@ def _restore_rows(series: Series, state: _State) -> None:
     if state.rows is not None:
         count, width = state.rows.top - state.rows.base, len(state.channels)
         values = np.frombuffer(_inflate(state.rows.values, 4 * count * width), dtype=np.float32).reshape(count, width)
-        series.rows = RowStore(width, state.rows.base)
+        rows = series.windowing.rows = RowStore(width, state.rows.base)
         every = np.arange(width)
         for i in np.flatnonzero(np.frombuffer(_inflate(state.rows.seen, count), dtype=bool)):
-            series.rows.put(state.rows.base + int(i), every, values[i], state.offset)
+            rows.put(state.rows.base + int(i), every, values[i], state.offset)
         series.parked_to, series.back_grid = state.rows.top, None
 
 

@@ -28,14 +28,15 @@ class Rounds:
             jobs: list[tuple[Series, WindowWork]] = []
             windows: list[tuple[Session, Window]] = []
             for series in active:
-                while series.queue and len(windows) < ROUND_WINDOWS:
-                    work = series.queue[0]
+                queue = series.windowing.queue
+                while queue and len(windows) < ROUND_WINDOWS:
+                    work = queue[0]
                     if isinstance(work, FitWork):
                         if not any(job[0] is series for job in jobs):
                             self._fit(series, work)
                             continue
                         break
-                    series.queue.pop(0)
+                    queue.pop(0)
                     session = self._session_for(series, work)
                     jobs.append((series, work))
                     windows.extend((session, window) for window in work.windows)
@@ -58,17 +59,17 @@ class Rounds:
         return session
 
     def _fit(self, series: Series, work: FitWork) -> None:
-        assert series.grid is not None
+        assert series.windowing.grid is not None
         profile = fit_profile(
             self.scorer,
             series.key.series,
-            series.channels,
+            series.channels.names,
             work.history,
-            step_ns=series.grid.step_ns,
+            step_ns=series.windowing.grid.step_ns,
             origin="auto",
             capacity=series.rules.memory_steps,
             history_end_ns=work.history_end_ns,
         )
         self.unsaved.append(profile)
         series.use(profile)
-        series.queue[0] = work.after
+        series.windowing.queue[0] = work.after

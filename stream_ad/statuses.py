@@ -9,22 +9,23 @@ __all__ = ["status_of"]
 
 
 def status_of(series: Series) -> SeriesStatus:
-    closed = series.grid.closed if series.grid else 0
-    scoring = series.told_from is not None
-    waits = 0 if scoring else max(0, (series.next_fit or 0) - (closed - series.origin))
+    due, grid = series.windowing, series.windowing.grid
+    closed = grid.closed if grid else 0
+    scoring = due.told_from is not None
+    waits = 0 if scoring else max(0, (due.next_fit or 0) - (closed - due.origin))
     capacity = series.profile.capacity if series.profile else series.rules.memory_steps
     memory = series.profile.slots if series.profile else 0
     if not scoring:
         detail = f"first full window in {waits} slots"
-    elif series.next_fit is not None:
-        detail = f"memory filled to {memory} of {capacity} slots; grows at {series.next_fit}"
+    elif due.next_fit is not None:
+        detail = f"memory filled to {memory} of {capacity} slots; grows at {due.next_fit}"
     else:
         detail = f"profile {series.profile.version if series.profile else '-'}"
     return SeriesStatus(
         series=series.key.series,
         state="scoring" if scoring else "filling",
-        channels=tuple(series.channels),
-        step_ns=series.grid.step_ns if series.grid else series.rules.step_ns,
+        channels=tuple(series.channels.names),
+        step_ns=grid.step_ns if grid else series.rules.step_ns,
         slots_seen=closed,
         ready_in_slots=waits,
         memory_slots=memory,

@@ -128,7 +128,8 @@ def test_a_series_without_readings_is_not_fitted_until_it_has_some() -> None:
     outs = [pipeline.process(log[:900])]
     assert not outs[0].scores
     [series] = pipeline._series.values()
-    assert series.rows.top - series.rows.base < 400
+    rows = series.windowing.rows
+    assert rows.top - rows.base < 400
     outs += [pipeline.process(log[900:]), pipeline.flush()]
     held = contents(outs)
     assert 40 < len(held) <= 60
@@ -144,7 +145,7 @@ def test_times_that_run_to_and_fro_do_not_pile_up_work(monkeypatch: pytest.Monke
 
     def watched(self: Rounds, active: Sequence[Series], out: Outputs) -> None:
         nonlocal most
-        most = max(most, *(len(series.queue) for series in active))
+        most = max(most, *(len(series.windowing.queue) for series in active))
         drain(self, active, out)
 
     monkeypatch.setattr(Rounds, "drain", watched)
