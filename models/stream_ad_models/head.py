@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ad_models.memory import NEUTRAL, Reading
+from stream_ad_models.readings import NEUTRAL, Reading
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

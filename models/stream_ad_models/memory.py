@@ -13,7 +13,6 @@ if the history alone found nothing in them. It forgets by the same rule, so it f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,55 +21,17 @@ from torch import Tensor
 
 from stream_ad.errors import ModelError
 from stream_ad_models.features import FEATURE_SETS, FeatureSet
+from stream_ad_models.memory_fit import fit_length
 from stream_ad_models.neighbours import CHUNK, Found, Stored, measure
+from stream_ad_models.readings import RATIO_FLOOR, Reading, reading_of, standardised
 from stream_ad_models.window_stats import check_lengths
 
 Float32 = NDArray[np.float32]
 
-__all__ = ["NEUTRAL", "Reading", "Recent", "WindowMemory", "read_alike"]
+__all__ = ["Recent", "WindowMemory", "read_alike"]
 
-FOLDS = 4
-NEUTRAL = float(np.log(0.5))  # log ratio where nothing can be said: no reading, or a stream that just began
-_CLIP = 100.0
-_FLOOR = 0.1  # smallest spread of a feature, in the units of the rows
-_SMALLEST_EDGE = 0.2  # a history that only repeats itself has no largest distance
-_RATIO_FLOOR = (
-    0.1  # how much nearer than the edge a window is says little (at .001: .757 | .624 instead of .760 | .634)
-)
 _HISTORY_LENGTHS = 4  # a length needs this many times its steps of history
-_CONTAMINATED = 0.03  # share of the history's windows, the farthest, that are not taken for normal
 _ADMITTED = 0.5  # log ratio to the history alone up to which a stream's window becomes a stored one
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What a memory says of windows: log_ratio float32 [..., window, length]; shares float32
-    [..., window, length, channel] >= 0, the squared ratio split by channel. Leading axis, if any: series."""
-
-    log_ratio: Float32
-    shares: Float32
-
-    def __len__(self) -> int:
-        return int(self.log_ratio.shape[-2])
-
-    @classmethod
-    def neutral(cls, windows: int, lengths: int, channels: int) -> Reading:
-        return cls(np.full((windows, lengths), NEUTRAL, np.float32), np.zeros((windows, lengths, channels), np.float32))
-
-    @classmethod
-    def stacked(cls, parts: Sequence[Reading]) -> Reading:
-        return cls(np.stack([part.log_ratio for part in parts]), np.stack([part.shares for part in parts]))
-
-    def then(self, later: Reading) -> Reading:
-        return Reading(
-            np.concatenate([self.log_ratio, later.log_ratio], axis=-2),
-            np.concatenate([self.shares, later.shares], axis=-3),
-        )
-
-    def last(self, series: int, number: int) -> Reading:
-        """Of one series, a copy."""
-        first = max(len(self) - number, 0)
-        return Reading(self.log_ratio[series, first:].copy(), self.shares[series, first:].copy())
 
 
 class Recent:
@@ -138,7 +99,7 @@ class WindowMemory:
         features = family.of(rows[: blocks * hop], usable, hop, blocks)
         tables, readings = [], []
         for at, length in enumerate(usable):
-            table, reading = _fit_length(
+            table, reading = fit_length(
                 features.values[at], features.present[at], min(length // hop - 1, blocks - 1), capacity
             )
             tables.append(table)
@@ -189,7 +150,7 @@ def read_alike(
     centre, scale = (np.stack([getattr(each, name) for each in memories]) for name in ("centre", "scale"))
     present = np.ascontiguousarray(features.present.reshape(-1, new, series, channels).transpose(2, 0, 1, 3))
     values = features.values.reshape(-1, new, series, centre.shape[2]).transpose(2, 0, 1, 3)
-    query, mask = _standardised(values, present, centre, scale)
+    query, mask = standardised(values, present, centre, scale)
     edge = np.stack([each.edge for each in memories])[:, :, None]
     seen: NDArray[np.bool_] = np.asarray(present.any(axis=3))
     step = max(CHUNK // series, 1)
@@ -206,7 +167,7 @@ def read_alike(
             _admit(recents, asked, found.distance / edge, seen[:, :, at : at + step])
             found = found.nearer(own)
         parts.append(found)
-    return _reading(Found.joined(parts), present, edge)
+    return reading_of(Found.joined(parts), present, edge)
 
 
 def _permitted(recents: Sequence[Recent], new: int) -> Tensor:
@@ -217,90 +178,7 @@ def _permitted(recents: Sequence[Recent], new: int) -> Tensor:
 
 def _admit(recents: Sequence[Recent], query: Tensor, ratio: Float32, seen: NDArray[np.bool_]) -> None:
     """Puts new blocks in. ratio, to the history alone, and seen: [series, length, block]."""
-    admitted = (np.log(ratio + _RATIO_FLOOR) < _ADMITTED) & seen
+    admitted = (np.log(ratio + RATIO_FLOOR) < _ADMITTED) & seen
     norms = np.where(admitted, query.square().sum(dim=3).numpy(), np.float32(np.inf))
     for recent, vectors, squares in zip(recents, query.numpy(), norms, strict=True):
         recent.put(vectors, squares)
-
-
-def _standardised(
-    values: Float32, present: NDArray[np.bool_], centre: Float32, scale: Float32
-) -> tuple[Tensor, Tensor | None]:
-    """values [series, length, block, channel * size], present [series, length, block, channel] -> vectors, 0 where
-    there is no reading, and their mask, float32 both; None where nothing is missing."""
-    z = np.empty(values.shape, np.float32)
-    np.subtract(values, centre[:, :, None], out=z)
-    z /= scale[:, :, None]
-    np.clip(z, -_CLIP, _CLIP, out=z)
-    if present.all():
-        return torch.from_numpy(z), None
-    mask = np.repeat(present, values.shape[3] // present.shape[3], axis=3).astype(np.float32)
-    z *= mask
-    return torch.from_numpy(z), torch.from_numpy(mask)
-
-
-def _reading(found: Found, present: NDArray[np.bool_], edge: Float32) -> Reading:
-    """present: [series, length, block, channel]; edge: [series, length, 1]."""
-    seen: NDArray[np.bool_] = np.asarray(present.any(axis=3))
-    distance = found.distance
-    log_ratio = np.where(seen, np.log(distance / edge + _RATIO_FLOOR), np.float32(NEUTRAL)).astype(np.float32)
-    shares = found.shares(np.where(seen, distance / edge, np.float32(0.0)))
-    return Reading(np.ascontiguousarray(log_ratio.swapaxes(1, 2)), np.ascontiguousarray(shares.swapaxes(1, 2)))
-
-
-def _fit_length(
-    values: Float32, present: NDArray[np.bool_], first: int, capacity: int
-) -> tuple[dict[str, Float32], Reading]:
-    """values [block, channel, size], present [block, channel]; `first`: the first block whose window lies wholly in
-    the history."""
-    full = np.arange(len(present)) >= first
-    seen = present & full[:, None]
-    if not seen.any():
-        seen = present
-    known = np.where(seen[..., None], values, np.nan).reshape(len(seen), -1)
-    never = np.isnan(known).all(axis=0)
-    known[0, never] = 0.0
-    centre = np.nanmean(known, axis=0).astype(np.float32)
-    scale = np.maximum(np.nanstd(known, axis=0), _FLOOR).astype(np.float32)
-    candidates = np.flatnonzero(seen.any(axis=1))
-    if len(candidates) == 0:
-        candidates = np.array([len(seen) - 1])
-    kept = candidates[np.linspace(0, len(candidates) - 1, min(capacity, len(candidates))).astype(int)]
-    flat, read = values.reshape(1, 1, len(seen), -1), present[None, None]
-    query, mask = _standardised(flat, read, centre[None, None], scale[None, None])
-    stored_mask = torch.from_numpy(np.repeat(seen[kept], values.shape[2], axis=1).astype(np.float32))
-    windows = query[0, 0, kept] * stored_mask
-    found = _held_out(query, mask, kept, windows, blocks=first + 1, size=values.shape[2])
-    order = candidates[np.argsort(found.distance[0, 0, candidates], kind="stable")]
-    trusted = order[: len(order) - int(_CONTAMINATED * len(order))]
-    edge = np.array([max(float(found.distance[0, 0, trusted[-1]]), _SMALLEST_EDGE)], np.float32)
-    windows = windows[torch.from_numpy(np.isin(kept, trusted))]
-    reading = _reading(found, read, edge[None, :, None])
-    reading = Reading(reading.log_ratio[0], reading.shares[0])
-    return {"centre": centre, "scale": scale, "windows": windows.numpy(), "edge": edge[0]}, reading
-
-
-def _held_out(
-    query: Tensor, mask: Tensor | None, kept: NDArray[np.intp], windows: Tensor, *, blocks: int, size: int
-) -> Found:
-    """Every block's window against the stored ones of the other folds, `blocks` long, that share no row with its own
-    fold; against all of the other folds where none is so far away."""
-    n = query.shape[2]
-    fold = np.arange(n) * FOLDS // n
-    parts = []
-    for number in range(FOLDS):
-        own = np.flatnonzero(fold == number)
-        if len(own) == 0:
-            continue
-        others: NDArray[np.bool_] = np.asarray(fold[kept] != number)
-        apart = others & ((kept <= own[0] - blocks) | (kept >= own[-1] + blocks))
-        if apart.any():
-            others = apart
-        elif not others.any():
-            others = np.ones(len(kept), np.bool_)  # a history of one fold
-        stored = Stored.of(windows[torch.from_numpy(others)][None].contiguous())
-        for at in range(0, len(own), CHUNK):
-            here = slice(int(own[0]) + at, int(own[0]) + min(at + CHUNK, len(own)))
-            known = None if mask is None else mask[:, :, here]
-            parts.append(measure(query[:, :, here], known, [stored], size))
-    return Found.joined(parts)

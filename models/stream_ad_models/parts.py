@@ -17,9 +17,10 @@ from stream_ad_models.features import LEVELS, FeatureSet
 from stream_ad_models.flags import FlagTrack, flag_level, flag_states, held_out_surprise, step_surprise
 from stream_ad_models.forecast import fit_forecast, forecast_errors, held_out_errors
 from stream_ad_models.head import Placement
-from stream_ad_models.memory import Reading, WindowMemory
+from stream_ad_models.memory import WindowMemory
 from stream_ad_models.normaliser import Normaliser
 from stream_ad_models.point_error import PointError, PointTrack
+from stream_ad_models.readings import Reading
 from stream_ad_models.series_bands import series_bands
 from stream_ad_models.sessions import ERROR_CLIP, ForecastState, ImputedState
 from stream_ad_models.tracks import Track

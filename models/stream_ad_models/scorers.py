@@ -21,7 +21,8 @@ from stream_ad_models.imputer import UniversalImputer
 from stream_ad_models.normaliser import Normaliser, apply_alike
 from stream_ad_models.parts import FlagMaps, ForecastMaps, ImputedMaps, SignalMaps
 from stream_ad_models.point_error import BACK_STEPS
-from stream_ad_models.sessions import MemorySession, Run, take_alike
+from stream_ad_models.runs import Run, take_alike
+from stream_ad_models.sessions import MemorySession
 from stream_ad_models.tracks import growth_blocks
 from stream_ad_models.window_stats import check_lengths
 

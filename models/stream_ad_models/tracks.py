@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad_models.head import Placement
-from stream_ad_models.memory import Reading, WindowMemory, read_alike
+from stream_ad_models.memory import WindowMemory, read_alike
+from stream_ad_models.readings import Reading
 
 Float32 = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from stream_ad_models.head import Head, Placement, attribution, slot_weights
-from stream_ad_models.memory import NEUTRAL, Reading
+from stream_ad_models.readings import NEUTRAL, Reading
 
 HOP = 16
 

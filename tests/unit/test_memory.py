@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from stream_ad_models.features import LEVELS
-from stream_ad_models.memory import NEUTRAL, Reading, WindowMemory
+from stream_ad_models.memory import WindowMemory
 from stream_ad_models.normaliser import Normaliser
+from stream_ad_models.readings import NEUTRAL, Reading
 from stream_ad_models.window_stats import check_lengths
 
 from stream_ad.errors import ConfigError, DataError
