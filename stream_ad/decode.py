@@ -9,47 +9,23 @@ out of range, wrong types) is read once more by the slow path, which also finds 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from stream_ad.errors import ConfigError, RecordError
 from stream_ad.event_time import END_NS, UNIT_NS, describe_span, event_time_ns, format_ns
-from stream_ad.json_values import MAX_READING, NameCheck, as_columns, as_reading, check_utf8, describe_found, parse_json
+from stream_ad.findings import Findings
+from stream_ad.json_values import NameCheck, as_columns, as_reading, check_utf8, describe_found, parse_json
 from stream_ad.records import Block, DeadLetter, Observation, SourceRecord
 from stream_ad.settings import DetectorSettings, Subscription, duration_ns
+from stream_ad.typed_json import typed_decoders
 
 __all__ = ["Decoder"]
 
 _NAN = math.nan
-_SHOWN_PLACES = 5  # indices named in one dead letter
 _REFUSED = (msgspec.MsgspecError, RecursionError, ValueError)
-
-
-class _Findings:
-    """What one record of many parts gave: observations, and per reason the parts that could not be used."""
-
-    def __init__(self) -> None:
-        self.observations: list[Observation | Block] = []
-        self._faults: dict[str, list[tuple[str, str]]] = {}
-
-    def fault(self, place: str, error: RecordError) -> None:
-        self._faults.setdefault(error.reason, []).append((place, error.message))
-
-    def result(self, record: SourceRecord) -> tuple[list[Observation | Block], list[DeadLetter]]:
-        """One dead letter per reason, however many parts had it: a letter carries the whole record."""
-        letters = []
-        for reason, faults in self._faults.items():
-            place, detail = faults[0]
-            text = f"{place}: {detail}" if place else detail
-            if len(faults) > 1:
-                more = ", ".join(p for p, _ in faults[1:_SHOWN_PLACES]) + (
-                    ", ..." if len(faults) > _SHOWN_PLACES else ""
-                )
-                text += f" (and {len(faults) - 1} more: {more})"
-            letters.append(DeadLetter(record, reason, text))
-        return self.observations, letters
 
 
 class Decoder:
@@ -74,39 +50,7 @@ class Decoder:
         self._max_bytes = detector.max_record_bytes
         self._max_observations = detector.max_record_observations
         self._names = NameCheck(detector.max_name_chars)
-        self._rows, self._columns = self._typed_decoders()
-
-    def _typed_decoders(self) -> tuple[msgspec.json.Decoder[Any] | None, msgspec.json.Decoder[Any] | None]:
-        """Decoders of rows (object or array of objects) and of columns; None where the slow path must do."""
-        if not self._values_field:
-            return None, None
-        number = Annotated[float, msgspec.Meta(ge=-MAX_READING, le=MAX_READING)] | None
-        rename = {"series": self._series_field, "time": self._time_field, "values": self._values_field}
-        time = int | float | str | None
-        try:
-            row = msgspec.defstruct(
-                "Row",
-                [("series", str | None, None), ("time", time, None), ("values", dict[str, number])],
-                rename=rename,
-                kw_only=True,
-            )
-            rows: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row | list[row])  # type: ignore[valid-type]
-            if self._times_field is None:
-                return rows, None
-            column = msgspec.defstruct(
-                "Columns",
-                [
-                    ("series", str | None, None),
-                    ("time", None, None),
-                    ("times", list[int | float | str]),
-                    ("values", dict[str, list[number]]),
-                ],
-                rename=rename | {"times": self._times_field},
-                kw_only=True,
-            )
-        except ValueError as error:
-            raise ConfigError(f"series_field, time_field or values_field cannot name a JSON field: {error}") from error
-        return rows, msgspec.json.Decoder(column)
+        self._rows, self._columns = typed_decoders(subscription, self._times_field)
 
     def decode(self, record: SourceRecord) -> tuple[list[Observation], list[DeadLetter]]:
         """`read`, the rows of columns one by one."""
@@ -138,7 +82,7 @@ class Decoder:
             self._check_count(parsed)
         except RecordError as error:
             return [], [DeadLetter(record, error.reason, error.message)]
-        findings = _Findings()
+        findings = Findings()
         for index, row in enumerate(parsed):
             try:
                 series = self._series(record, row.series)
@@ -219,7 +163,7 @@ class Decoder:
 
     def _slow(self, record: SourceRecord, value: bytes) -> tuple[list[Observation | Block], list[DeadLetter]]:
         """Columns, flat objects and whatever the typed rows refused."""
-        findings = _Findings()
+        findings = Findings()
         if self._columns is not None:
             try:
                 parsed = self._columns.decode(value)
@@ -239,7 +183,7 @@ class Decoder:
                 self._element(record, element, f"element {index}", findings)
         return findings.result(record)
 
-    def _typed_columns(self, record: SourceRecord, parsed: Any, findings: _Findings) -> None:
+    def _typed_columns(self, record: SourceRecord, parsed: Any, findings: Findings) -> None:
         block = self._block(record, parsed)
         if block is not None:
             findings.observations.append(block)
@@ -267,7 +211,7 @@ class Decoder:
         values = np.array(list(columns.values()), dtype=np.float64).T  # null becomes NaN
         return Block(series, np.array(times, dtype=np.int64) * UNIT_NS[self._unit], tuple(columns), values)
 
-    def _element(self, record: SourceRecord, element: Any, place: str, findings: _Findings) -> None:
+    def _element(self, record: SourceRecord, element: Any, place: str, findings: Findings) -> None:
         """One untyped object: a row, columns, or a flat object."""
         try:
             if not isinstance(element, dict):
@@ -299,7 +243,7 @@ class Decoder:
         return readings
 
     def _add_columns(
-        self, record: SourceRecord, parts: tuple[Any, Any, dict[str, list[Any]]], place: str, findings: _Findings
+        self, record: SourceRecord, parts: tuple[Any, Any, dict[str, list[Any]]], place: str, findings: Findings
     ) -> None:
         """Rows of columns [row] of equal length, each row's time judged on its own. `parts`: series, times, columns."""
         series, times, columns = parts

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,58 +65,12 @@ def _group(settings: Settings) -> Scorer:
     return ImputationScorer(GroupImputer.load(path), delay_steps=settings.detector.delay_steps)
 
 
-def _ar(settings: Settings) -> Scorer:
-    from stream_ad_models.ar import ArScorer
-
-    return ArScorer(delay_steps=settings.detector.delay_steps)
-
-
-def _seasonal(settings: Settings) -> Scorer:
-    from stream_ad_models.seasonal import SeasonalScorer
-
-    return SeasonalScorer(delay_steps=settings.detector.delay_steps)
-
-
-def _memory(settings: Settings) -> Scorer:
-    from stream_ad_models.scorers import MemoryScorer
-
-    return MemoryScorer(delay_steps=settings.detector.delay_steps)
-
-
-def _control(settings: Settings) -> Scorer:
-    from stream_ad_models.control import ControlScorer
-
-    return ControlScorer(delay_steps=settings.detector.delay_steps)
-
-
-def _pca(settings: Settings) -> Scorer:
-    from stream_ad_models.pca import PcaScorer
-
-    return PcaScorer(delay_steps=settings.detector.delay_steps)
-
-
-def _kmeans(settings: Settings) -> Scorer:
-    from stream_ad_models.kmeans import KMeansScorer
-
-    return KMeansScorer(delay_steps=settings.detector.delay_steps)
-
-
-def _matrixprofile(settings: Settings) -> Scorer:
-    from stream_ad_models.matrixprofile import MatrixProfileScorer
-
-    return MatrixProfileScorer(delay_steps=settings.detector.delay_steps)
-
-
-def _iforest(settings: Settings) -> Scorer:
-    from stream_ad_models.iforest import IsolationForestScorer
-
-    return IsolationForestScorer(delay_steps=settings.detector.delay_steps)
-
-
-def _hst(settings: Settings) -> Scorer:
-    from stream_ad_models.hst import HalfSpaceScorer
-
-    return HalfSpaceScorer(delay_steps=settings.detector.delay_steps)
+def _lone(module: str, name: str, settings: Settings) -> Scorer:
+    """A scorer that asks for nothing but its delay; imported when it is chosen, as some are heavy or optional."""
+    scorer: Scorer = getattr(import_module(f"stream_ad_models.{module}"), name)(
+        delay_steps=settings.detector.delay_steps
+    )
+    return scorer
 
 
 def group_path(settings: Settings) -> Path:
@@ -125,15 +81,15 @@ def group_path(settings: Settings) -> Path:
 SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {
     "universal": _universal,
     "group": _group,
-    "memory": _memory,
-    "control": _control,
-    "ar": _ar,
-    "seasonal": _seasonal,
-    "pca": _pca,
-    "kmeans": _kmeans,
-    "matrixprofile": _matrixprofile,
-    "iforest": _iforest,
-    "hst": _hst,
+    "memory": partial(_lone, "scorers", "MemoryScorer"),
+    "control": partial(_lone, "control", "ControlScorer"),
+    "ar": partial(_lone, "ar", "ArScorer"),
+    "seasonal": partial(_lone, "seasonal", "SeasonalScorer"),
+    "pca": partial(_lone, "pca", "PcaScorer"),
+    "kmeans": partial(_lone, "kmeans", "KMeansScorer"),
+    "matrixprofile": partial(_lone, "matrixprofile", "MatrixProfileScorer"),
+    "iforest": partial(_lone, "iforest", "IsolationForestScorer"),
+    "hst": partial(_lone, "hst", "HalfSpaceScorer"),
 }
 
 
