@@ -28,8 +28,8 @@ import stream_ad_connectors.influx
 from aiokafka import AIOKafkaConsumer
 from kafka import KafkaConsumer
 from stream_ad_connectors.influx_client import InfluxConnection
+from stream_ad_connectors.kafka_records import kafka_records
 from stream_ad_connectors.kafka_sink import KafkaSink
-from stream_ad_connectors.kafka_source import kafka_records
 
 from stream_ad.decode import Decoder
 from stream_ad.ingest import Ingest

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from stream_ad.errors import UnavailableError
-from stream_ad.ports import AssignmentListener, Checkpoint, Clock
+from stream_ad.ports import AssignmentListener, Clock
 from stream_ad.records import Observation, Outputs, SourcePosition, SourceRecord
 from stream_ad_connectors.clock import SystemClock
 from stream_ad_connectors.observations import TimeFormat, encode_observation
+from stream_ad_connectors.read_once import ReadOnce
 
 __all__ = ["Bus", "BusSink", "BusSource", "BusSubscription"]
 
 TOPIC = "bus"
 
 
-class BusSource:
+class BusSource(ReadOnce):
     """ports.Source fed by `publish`, from any thread: topic "bus", partition 0, offset counting from 0.
 
     At most `maxsize` records wait; then `publish` blocks. Traps: what was polled cannot be read again, so `committed`
@@ -96,15 +97,6 @@ class BusSource:
             except TimeoutError:
                 continue  # a record may have come between the two
             event.clear()
-
-    async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
-        """Nothing to keep: there is no second reading."""
-
-    async def holds(self) -> bool:
-        return True
-
-    async def committed(self, topic: str, partition: int) -> Checkpoint | None:
-        return None
 
     async def stop(self) -> None:
         """Also closes: nobody would take what is published from now on."""

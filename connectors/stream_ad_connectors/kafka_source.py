@@ -17,14 +17,15 @@ from aiokafka.structs import OffsetAndMetadata
 
 from stream_ad.errors import StreamAdError, UnavailableError
 from stream_ad.ports import AssignmentListener, Checkpoint, Standing
-from stream_ad.records import SourcePosition, SourceRecord
+from stream_ad.records import SourceRecord
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_admin import KafkaAdmin
 from stream_ad_connectors.kafka_common import async_options, kafka_error, quiet, timeout_ms
 from stream_ad_connectors.kafka_pace import Pace
+from stream_ad_connectors.kafka_records import kafka_records
 from stream_ad_connectors.kafka_turnstile import Turnstile
 
-__all__ = ["KafkaSource", "kafka_records"]
+__all__ = ["KafkaSource"]
 
 _log = logging.getLogger(__name__)
 MAX_POLL_INTERVAL_S = 7 * 86_400.0  # a store may be away for days; a worker that hangs is its watchdog's to end
@@ -35,23 +36,6 @@ _Callback = Callable[[set[TopicPartition]], Awaitable[None]]
 
 class _Metadata(msgspec.Struct):
     replay_from: int
-
-
-def kafka_records(records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[SourceRecord]:
-    """Consumer records as the pipeline's; Kafka's milliseconds become nanoseconds, no timestamp becomes 0."""
-    return [
-        SourceRecord(
-            SourcePosition(r.topic, r.partition, r.offset),
-            max(0, r.timestamp) * 1_000_000,
-            _bytes(r.key),
-            _bytes(r.value),
-        )
-        for r in records
-    ]
-
-
-def _bytes(payload: bytes | bytearray | memoryview | None) -> bytes | None:
-    return payload if payload is None or type(payload) is bytes else bytes(payload)
 
 
 class KafkaSource:

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import psutil
 
 from stream_ad.errors import ConfigError
-from stream_ad.ports import AssignmentListener, Checkpoint, Clock
+from stream_ad.ports import AssignmentListener, Clock
 from stream_ad.records import SourcePosition, SourceRecord
 from stream_ad_connectors.clock import SystemClock
 from stream_ad_connectors.observations import encode_observation
+from stream_ad_connectors.read_once import ReadOnce
 
 __all__ = ["MachineMetrics", "MachineSource", "read_counters", "read_gauges"]
 
@@ -135,7 +136,7 @@ class MachineMetrics:
         return {"cpu_percent": max(busy, 0.0) if math.isfinite(busy) else math.nan, **found}
 
 
-class MachineSource:
+class MachineSource(ReadOnce):
     """ports.Source of one series: topic "machine", partition 0, offsets counting from 0; live, it never ends by itself.
 
     One record per step, its event time an exact multiple of step_s since 1970 (it may be several times a second). Steps
@@ -187,15 +188,6 @@ class MachineSource:
         position = SourcePosition(TOPIC, 0, self._offset)
         self._offset += 1
         return [SourceRecord(position, now_ns, self.series.encode(), value)]
-
-    async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
-        """Nothing to keep: there is no second reading."""
-
-    async def holds(self) -> bool:
-        return True
-
-    async def committed(self, topic: str, partition: int) -> Checkpoint | None:
-        return None
 
     async def stop(self) -> None:
         """Nothing to let go."""

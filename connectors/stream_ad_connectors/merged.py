@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from stream_ad.ports import AssignmentListener, Checkpoint, Source
+from stream_ad.ports import AssignmentListener, Source
 from stream_ad.records import SourceRecord
+from stream_ad_connectors.read_once import ReadOnce
 
 __all__ = ["MergedSource"]
 
 
-class MergedSource:
+class MergedSource(ReadOnce):
     """ports.Source over `first` and `others`; it ends when `first` ends.
 
     Records come as soon as any of them has some; each partition keeps its order. For sources that share no topic and
@@ -41,15 +42,6 @@ class MergedSource:
                 self._ended.add(number)
             found.extend(records or ())
         return found
-
-    async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
-        """Nothing to keep: there is no second reading."""
-
-    async def holds(self) -> bool:
-        return True
-
-    async def committed(self, topic: str, partition: int) -> Checkpoint | None:
-        return None
 
     async def stop(self) -> None:
         """Ends the polls under way, then every source."""
