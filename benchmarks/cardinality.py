@@ -16,12 +16,12 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import psutil
+from about import about
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -123,9 +123,7 @@ def main() -> None:
     pipeline = Pipeline(settings, build_scorer(settings), MemoryProfiles())
     counts = [0, *(args.series * part // 100 for part in (10, 50, 100))]
     result = {
-        "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("stream-ad", "torch", "numpy")},
+        **about(),
         "load": {"readings_per_series": args.readings, "channels": args.channels},
         "known": grow(pipeline, counts, args.readings, args.channels),
         "beyond_the_limit": beyond(pipeline, args.series, args.readings, args.channels),

@@ -13,15 +13,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-from harness import ROWS, Result, Results, Task, build, environment, filled, parser_of, rows_of, run
+from harness import ROWS, Result, Results, build, environment, filled, parser_of, rows_of, run
 from numpy.typing import NDArray
 from stream_ad_models.injection import inject
-from trials import few_of_each, readings, score_frames, split_of, with_readings
+from trials import Trial, few_of_each, readings, score_frames, split_of, with_readings
 
 from stream_ad.errors import DataError
 from stream_ad.metrics import vus_pr
@@ -35,20 +35,6 @@ KINDS = ("level", "spike", "noise", "segment")
 MOST_ANOMALIES = 2000  # spikes are short: 20% of 8,000 rows take hundreds
 OWN = "universal"
 DEFAULT = (OWN, "memory", "control", "pca", "ar")
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One series under one scorer, every share."""
-
-    row: str
-    seed: int
-    task: Task
-    table: str = "contaminated"
-
-    @property
-    def key(self) -> str:
-        return f"{self.row}/{self.seed}/{self.task.dataset}/{self.task.series}"
 
 
 def contaminated(rows: Float32, share: float, rng: np.random.Generator) -> tuple[Float32, float]:
@@ -119,7 +105,7 @@ def main() -> None:
     print(json.dumps(about), flush=True)
     results = Results(arguments.out, about)
     tasks = few_of_each(arguments.data, MOST_SERIES, MOST_ROWS)
-    trials = [Trial(row, arguments.seed, task) for row in rows for task in tasks]
+    trials = [Trial("contaminated", row, arguments.seed, task) for row in rows for task in tasks]
     run(trials, measure, arguments.data, results, arguments.jobs, show="clean")
     results.write(found := summary(results.table("contaminated", rows)))
     show(found, [name_of(share) for share in SHARES])

@@ -16,16 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import sys
 import tempfile
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from about import about
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -52,7 +51,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(args.out.read_text()) if args.resume else {}
     done: list[dict[str, Any]] = before.get("drills", [])
-    beside: dict[str, Any] = {name: before[name] for name in ("restarts", "store_away") if name in before}
+    beside = about(**{name: before[name] for name in ("restarts", "store_away") if name in before})
     with World() as world:
         if args.restarts and "restarts" not in beside:
             beside["restarts"] = measured_restarts(world, args.restarts)
@@ -118,9 +117,6 @@ def summary(drills: list[dict[str, Any]]) -> dict[str, Any]:
     minutes = sum(drill["wall_s"] for drill in drills) / 60
     shown = {} if not recovery else {"median": float(np.median(recovery)), "p95": float(np.quantile(recovery, 0.95))}
     return {
-        "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("stream-ad", "torch", "numpy", "aiokafka", "influxdb-client")},
         **{name: sum(drill[name] for drill in drills) for name in TOTALS},
         "by_kind": by_kind,
         "faults_per_minute": round(sum(drill["faults"] for drill in drills) / minutes, 1) if drills else None,

@@ -10,13 +10,11 @@ import argparse
 import inspect
 import json
 import os
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -26,6 +24,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
+from about import about
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -204,13 +203,8 @@ def other_tasks(data: Path, rows: Sequence[str], seed: int) -> list[Task]:
 
 def environment(seeds: Sequence[int], rows: Iterable[str] = tuple(ROWS)) -> dict[str, Any]:
     packages = ("numpy", "torch", "pandas", "river", "scikit-learn", "scipy", "statsmodels")
-    return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-        "seeds": list(seeds),
-        "scorers": {row: build(row).version for row in rows if ROWS[row] is not None},
-    }
+    scorers = {row: build(row).version for row in rows if ROWS[row] is not None}
+    return about(packages, seeds=list(seeds), scorers=scorers)
 
 
 class Results:

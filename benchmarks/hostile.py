@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections import Counter
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from about import about
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -63,14 +62,7 @@ def main() -> None:
     parser.add_argument("--store", choices=["influxdb", "embedded"], default="influxdb")
     parser.add_argument("--scorer", default="universal")
     args = parser.parse_args()
-    about = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("stream-ad", "torch", "numpy", "aiokafka", "msgspec")},
-        "store": args.store,
-        "scorer": args.scorer,
-        "seed": args.seed,
-    }
+    head = about(store=args.store, scorer=args.scorer, seed=args.seed)
     outcomes: list[Outcome] = []
     begun, left = time.monotonic(), args.records
     with running_kafka() as kafka:
@@ -78,7 +70,7 @@ def main() -> None:
             count = min(left, ROUND)
             outcomes.append(one_round(kafka, args.store, count, args.seed + len(outcomes), args.scorer))
             left -= count
-            result = summary(outcomes, about | {"wall_s": round(time.monotonic() - begun)})
+            result = summary(outcomes, head | {"wall_s": round(time.monotonic() - begun)})
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
             print(json.dumps({k: v for k, v in result.items() if isinstance(v, int)}), flush=True)

@@ -16,16 +16,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
-from harness import ROWS, Result, Results, Task, build, environment, filled, parser_of, rows_of, run
+from harness import ROWS, Result, Results, build, environment, filled, parser_of, rows_of, run
 from numpy.typing import NDArray
-from trials import FittedOnce, few_of_each, readings, score_frames, split_of, with_readings
+from trials import FittedOnce, Trial, few_of_each, readings, score_frames, split_of, with_readings
 
 from stream_ad.metrics import vus_pr
 
@@ -42,20 +42,6 @@ FILLED = f"{OWN}-filled"
 DEFAULT = (OWN, FILLED, "memory", "control", "ar", "pca")
 
 ROWS[FILLED] = partial(build, OWN)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One series under one scorer, every kind and share."""
-
-    row: str
-    seed: int
-    task: Task
-    table: str = "missing"
-
-    @property
-    def key(self) -> str:
-        return f"{self.row}/{self.seed}/{self.task.dataset}/{self.task.series}"
 
 
 def hidden(shape: tuple[int, int], kind: str, share: float, rng: np.random.Generator) -> NDArray[np.bool_] | None:
@@ -161,7 +147,7 @@ def main() -> None:
     print(json.dumps(about), flush=True)
     results = Results(arguments.out, about)
     tasks = few_of_each(arguments.data, MOST_SERIES, MOST_ROWS)
-    trials = [Trial(row, arguments.seed, task) for row in rows for task in tasks]
+    trials = [Trial("missing", row, arguments.seed, task) for row in rows for task in tasks]
     run(trials, measure, arguments.data, results, arguments.jobs, show="nothing")
     table = results.table("missing", rows)
     results.write(found := summary(table))

@@ -23,6 +23,20 @@ NOT_CHANNELS = ("timestamp", "label")
 MOST_FITTED = 8000
 
 
+@dataclass(frozen=True)
+class Trial:
+    """One series under one scorer, all its changes."""
+
+    table: str
+    row: str
+    seed: int
+    task: Task
+
+    @property
+    def key(self) -> str:
+        return f"{self.row}/{self.seed}/{self.task.dataset}/{self.task.series}"
+
+
 class FittedOnce:
     """ports.Scorer that fits the same history once, so that many changes of one test part cost one fit."""
 
