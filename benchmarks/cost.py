@@ -18,20 +18,19 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cost_cases import CSDI_WINDOWS, MAIN_CHANNELS, Configuration, configurations, make
 from csdi import CsdiScorer, CsdiSession
 from harness import environment
 from numpy.typing import NDArray
 
 from stream_ad.ports import Scorer, Session, Window
-from stream_ad.settings import Settings
-from stream_ad.wiring import SCORERS
 
 Float32 = NDArray[np.float32]
 Result = dict[str, Any]
@@ -40,60 +39,6 @@ HISTORY_ROWS = 5000
 BATCH_ROWS = 4096
 GROUP_SERIES, GROUP_ROWS = 4, 5000
 FEWEST_BATCHES, MOST_BATCHES = 3, 40
-CHANNELS, MAIN_CHANNELS = (1, 5, 38, 200), 38
-HOPS = (4, 8)  # beside the default, whose delay they divide
-CSDI_WINDOWS = {1: 16, 5: 4, 38: 1}  # at once; a window of 38 channels takes seconds, one of 200 a minute
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """hop None: the scorer's own. series: sessions in one batch. workers: processes side by side."""
-
-    scorer: str
-    channels: int = MAIN_CHANNELS
-    hop: int | None = None
-    series: int = 1
-    threads: int = 1
-    workers: int = 1
-
-    @property
-    def key(self) -> str:
-        parts = [self.scorer, f"{self.channels} channels", f"{self.threads} threads"]
-        parts += [f"hop {self.hop}"] if self.hop else []
-        parts += [f"{self.series} series"] if self.series > 1 else []
-        parts += [f"{self.workers} workers"] if self.workers > 1 else []
-        return ", ".join(parts)
-
-
-def configurations() -> list[Configuration]:
-    ours = ("universal", "group")
-    out = [Configuration(name, channels) for name in ours for channels in CHANNELS]
-    out += [Configuration(name, threads=2) for name in ours]
-    out += [Configuration(name, workers=2) for name in ours]
-    out += [Configuration("universal", hop=hop) for hop in HOPS]
-    out += [Configuration("universal", series=series) for series in (16, 128)]
-    out += [Configuration("universal", 1, series=128)]
-    out += [Configuration(name) for name in SCORERS if name not in ours]
-    out += [Configuration("csdi", channels) for channels in CSDI_WINDOWS]
-    return [*out, Configuration("csdi", threads=2), Configuration("csdi", workers=2)]
-
-
-def make(configuration: Configuration, seed: int) -> Scorer:
-    """The scorer with its defaults. An untrained group model costs what a trained one does."""
-    from stream_ad_models.coverage import NEUTRAL_BANDS
-    from stream_ad_models.denoiser import Denoiser, DenoiserConfig
-    from stream_ad_models.group import GroupImputer
-    from stream_ad_models.imputer import UniversalImputer
-    from stream_ad_models.scorers import ImputationScorer
-
-    name, hop = configuration.scorer, configuration.hop
-    if name == "csdi":
-        return CsdiScorer(seed)
-    if name == "group":
-        return ImputationScorer(GroupImputer(Denoiser(DenoiserConfig(channels=configuration.channels)), NEUTRAL_BANDS))
-    if hop is None:
-        return SCORERS[name](Settings())
-    return ImputationScorer(UniversalImputer.load(), hop_steps=hop)
 
 
 def series(rng: np.random.Generator, rows: int, channels: int) -> Float32:
@@ -278,7 +223,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of scoring for each configuration")
     parser.add_argument("--only", default="", help="configurations whose name holds this text")
     arguments = parser.parse_args()
-    about = environment([arguments.seed]) | {"gpu": device(), "load_average": os.getloadavg()[0]}
+    about = environment([arguments.seed]) | {"gpu": device()}
     print(json.dumps(about), flush=True)
     results: dict[str, Result] = {}
     training: dict[str, Result] = {}

@@ -44,9 +44,9 @@ from scipy.stats import theilslopes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from processes import cpu_s, listener
 from steady_load import LEAP_EVERY, Stream, produce
 from stream_ad_connectors.kafka_admin import KafkaAdmin
-from throughput import cpu_s, listener
 
 from stream_ad.settings import KafkaSettings
 from tests.integration.jobs import Job

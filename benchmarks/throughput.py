@@ -33,6 +33,7 @@ from urllib.parse import urlsplit
 import psutil
 from about import about
 from latency import measure_latency
+from processes import cpu_s, listener
 from rivals import KINDS
 from synthetic_load import Load
 
@@ -130,23 +131,7 @@ def job_of(base: Job, case: Case, influx: Influx) -> Job:
     return job
 
 
-def listener(address: str) -> psutil.Process | None:
-    """The process that listens at an address of this machine, if it may be seen."""
-    port = urlsplit(f"//{address}").port
-    for found in psutil.net_connections("tcp"):
-        if found.status == psutil.CONN_LISTEN and getattr(found.laddr, "port", None) == port and found.pid:
-            return psutil.Process(found.pid)
-    return None
-
-
 # ---- measuring
-
-
-def cpu_s(process: psutil.Process | None) -> float | None:
-    if process is None:
-        return None
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 def drain(base: Job, store: Influx, case: Case, seconds: float, load: Load) -> dict[str, Any]:
