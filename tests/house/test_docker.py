@@ -50,24 +50,7 @@ def test_the_image_is_pinned_small_and_not_root() -> None:
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", last("USER")), "runAsNonRoot wants a number"
     assert last("STOPSIGNAL") == "SIGTERM"
     assert last("VOLUME") in last("ENV")
-    assert {word for word, _ in IMAGE} <= set(
-        [
-            "ARG",
-            "FROM",
-            "WORKDIR",
-            "COPY",
-            "RUN",
-            "LABEL",
-            "ENV",
-            "VOLUME",
-            "USER",
-            "EXPOSE",
-            "STOPSIGNAL",
-            "HEALTHCHECK",
-            "ENTRYPOINT",
-            "CMD",
-        ]
-    )
+    assert not {word for word, _ in IMAGE} & {"ADD", "SHELL", "ONBUILD", "MAINTAINER"}
 
 
 def test_no_secret_and_no_address_is_built_in() -> None:
