@@ -1,0 +1,151 @@
+"""What compose.yaml starts, without containers: the same settings, commands and health check at other addresses."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from stream_ad_connectors.influx import InfluxStore
+from stream_ad_connectors.kafka_publisher import KafkaPublisher
+
+from stream_ad.settings import InfluxSettings, KafkaSettings, Settings
+from tests.house.docker_files import DOCKER, dashboards, instructions, queries, read_yaml
+from tests.integration.jobs import STREAM_AD
+from tests.services.errors import skip_if_unavailable
+from tests.services.influxdb import Influx
+from tests.services.kafka import KafkaServer, broker_answers, create_topics
+from tests.services.process import HOST, free_ports, wait_until
+
+SERVICES: dict[str, Any] = read_yaml(DOCKER / "compose.yaml")["services"]
+IMAGE = instructions(DOCKER / "Dockerfile")
+JVM_ONLY = {"KAFKA_HEAP_OPTS"}
+SLOTS = 400
+NOT_YET = {
+    "stream_ad_alerts_total",
+    "stream_ad_dead_letters_total",
+    "stream_ad_unavailable_total",
+}  # nothing of it came
+
+
+def replaced(text: str, changes: dict[str, str]) -> str:
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[str]:
+    """Kafka with the settings of its service; its inner listener's address. Ports and directories are the test's."""
+    inside, host, controller = free_ports(3)
+    changes = {
+        "kafka:19092": f"{HOST}:{inside}",
+        "INSIDE://:19092": f"INSIDE://{HOST}:{inside}",
+        "HOST://:9092": f"HOST://{HOST}:{host}",
+        "localhost:9092": f"{HOST}:{host}",
+        "localhost:9093": f"{HOST}:{controller}",
+        "/var/lib/kafka/data": str(tmp_path / "logs"),
+    }
+    given = {key: value for key, value in SERVICES["kafka"]["environment"].items() if key not in JVM_ONLY}
+    properties = {key[6:].lower().replace("_", "."): replaced(value, changes) for key, value in given.items()}
+    with skip_if_unavailable(), KafkaServer(host, tmp_path, properties=properties):
+        assert wait_until(lambda: broker_answers(f"{HOST}:{inside}"), timeout_s=30)
+        assert broker_answers(f"{HOST}:{host}"), "the listener for this machine answers too"
+        yield f"{HOST}:{inside}"
+
+
+def worker_environment(broker: str, store: Influx, home: Path, port: int) -> dict[str, str]:
+    image = dict(pair.split("=", 1) for rest in (r for w, r in IMAGE if w == "ENV") for pair in rest.split())
+    given = {key: value for key, value in image.items() if key.startswith("STREAM_AD__")}
+    given |= SERVICES["worker"]["environment"]
+    (home / "token").write_text(store.token + "\n")
+    own = {
+        "STREAM_AD__KAFKA__BOOTSTRAP": broker,
+        "STREAM_AD__INFLUXDB__URL": store.url,
+        "STREAM_AD__INFLUXDB__ORG": store.org,
+        "STREAM_AD__INFLUXDB__BUCKET": store.bucket,
+        "STREAM_AD__INFLUXDB__TOKEN_FILE": str(home / "token"),
+        "STREAM_AD__MODELS__URL": str(home / "models"),
+        "STREAM_AD__STORE__PATH": str(home / "store.db"),
+        "STREAM_AD__OBSERVABILITY__HOST": HOST,  # a container's own network is not this machine's
+    }
+    assert own.keys() <= given.keys()
+    return {**{k: v for k, v in os.environ.items() if not k.startswith("STREAM_AD")}, **given, **own}
+
+
+def healthy(port: int) -> bool:
+    """The image's own health check."""
+    check = next(rest for word, rest in IMAGE if word == "HEALTHCHECK")
+    command = json.loads(check[check.index("[") :])
+    done = subprocess.run(
+        [sys.executable, *command[1:-1], command[-1].replace("9464", str(port))], capture_output=True, check=False
+    )
+    return command[0] == "python" and done.returncode == 0
+
+
+def create_topic(broker: str) -> None:
+    """The service `topics` by the admin client: the Kafka image's scripts are not here."""
+    command = SERVICES["topics"]["command"]
+    create_topics(
+        broker, command[command.index("--topic") + 1], partitions=int(command[command.index("--partitions") + 1])
+    )
+
+
+def metric_of(expression: str) -> str:
+    return re.findall(r"\b(?:stream_ad|process)_\w+", expression)[0]
+
+
+def scraped(port: int) -> set[str]:
+    """Names of all samples of a scrape."""
+    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    return {sample.name for family in families for sample in family.samples}
+
+
+def test_the_worker_of_compose_scores_and_is_healthy(broker: str, influx_bucket: Influx, tmp_path: Path) -> None:
+    port = free_ports(1)[0]
+    home = tmp_path / "home"
+    home.mkdir()
+    create_topic(broker)
+    (topic,) = (one["topic"] for one in json.loads(SERVICES["worker"]["environment"]["STREAM_AD__SUBSCRIPTION"]))
+    now_s = int(time.time())
+    publisher = KafkaPublisher(KafkaSettings(bootstrap=broker))
+    for slot in range(SLOTS):
+        reading = {
+            "series": "pump-1",
+            "time": (now_s - SLOTS + slot) * 1000,
+            "values": {"flow": slot % 7, "pressure": slot % 11},
+        }
+        publisher.send(topic, b"pump-1", json.dumps(reading).encode())
+    publisher.close()
+    assert not healthy(port)
+    command = [word.replace("9464", str(port)) for word in SERVICES["worker"]["command"]]
+    environment = worker_environment(broker, influx_bucket, home, port)
+    with (tmp_path / "log").open("wb") as log:
+        worker = subprocess.Popen([STREAM_AD, *command], cwd=home, env=environment, stdout=log, stderr=log)
+    try:
+        given = {name: getattr(influx_bucket, name) for name in ("url", "org", "bucket", "token")}
+        store = InfluxStore(Settings(influxdb=InfluxSettings(**given)))
+        found = wait_until(lambda: bool(store.score_counts()), timeout_s=90, every_s=0.3)
+        store.close()
+        assert found, (tmp_path / "log").read_text()[-3000:]
+        assert healthy(port)
+        asked = {metric_of(text) for _, text in queries(dashboards()["operations"], "prometheus")}
+        shown = wait_until(lambda: asked - scraped(port) <= NOT_YET, timeout_s=30, every_s=0.3)
+        assert shown, f"not in a scrape: {asked - scraped(port)}"
+    finally:
+        worker.send_signal(getattr(signal, next(rest for word, rest in IMAGE if word == "STOPSIGNAL")))
+        code = worker.wait(60)
+    assert code == 0
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert all(json.loads(line)["level"] for line in lines)
