@@ -9,7 +9,7 @@ what=${1:?libraries or product}
 target=${2:?directory of the virtual environment}
 tools=${TOOLS:-/tmp/stream-ad-tools}
 TORCH_BACKEND=${TORCH_BACKEND:-cpu}
-export UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_CACHE=${UV_NO_CACHE-true} PIP_DISABLE_PIP_VERSION_CHECK=1
+export UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_CACHE="${UV_NO_CACHE-true}" PIP_DISABLE_PIP_VERSION_CHECK=1
 
 # locked NAME LOCK: the lock's lines for one package, hashes included
 locked() {
@@ -38,7 +38,7 @@ libraries() {
     python3 -m venv "$tools"
     locked uv requirements-nodeps.lock > "$tools/uv.txt"
     "$tools/bin/python" -m pip install --quiet --no-cache-dir --no-deps --require-hashes -r "$tools/uv.txt"
-    "$tools/bin/uv" venv "$target"
+    "$tools/bin/uv" venv --python "$(command -v python3)" "$target"
     "$tools/bin/uv" pip compile --quiet --no-header --no-annotate --python "$target/bin/python" \
         -c requirements.lock pyproject.toml -o "$tools/names.txt"
     left_out='^$'
