@@ -10,7 +10,6 @@ with none put in. What a history holds of its own accord comes on top.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,10 +17,10 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-from harness import ROWS, Result, Results, build, environment, filled, parser_of, rows_of, run
+from harness import Result, build, filled, run
 from numpy.typing import NDArray
 from stream_ad_models.injection import inject
-from trials import Trial, few_of_each, readings, score_frames, split_of, with_readings
+from trials import Trial, few_of_each, opened, readings, score_frames, split_of, with_readings
 
 from stream_ad.errors import DataError
 from stream_ad.metrics import vus_pr
@@ -97,13 +96,7 @@ def show(found: Result, shares: Sequence[str]) -> None:
 
 
 def main() -> None:
-    parser = parser_of(__doc__, DEFAULT)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    rows = rows_of(parser, arguments.rows, (row for row, scorer in ROWS.items() if scorer is not None))
-    about = environment([arguments.seed], rows) | {"measures": MEASURES}
-    print(json.dumps(about), flush=True)
-    results = Results(arguments.out, about)
+    arguments, rows, results = opened(__doc__, DEFAULT, MEASURES)
     tasks = few_of_each(arguments.data, MOST_SERIES, MOST_ROWS)
     trials = [Trial("contaminated", row, arguments.seed, task) for row in rows for task in tasks]
     run(trials, measure, arguments.data, results, arguments.jobs, show="clean")

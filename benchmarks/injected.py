@@ -12,7 +12,6 @@ Shift: the share of normal rows over that quantile, which would be 1% had nothin
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,12 +21,12 @@ from zlib import crc32
 
 import numpy as np
 import pandas as pd
-from harness import ROWS, Result, Results, build, environment, filled, parser_of, rows_of, run
+from harness import ROWS, Result, build, filled, run
 from numpy.typing import NDArray
 from stream_ad_models.control import differences
 from stream_ad_models.injection import CONTEXTUAL, KINDS, inject, moving_channels
 from stream_ad_models.pointwise import Arrays, Learned, PointErrors, PointwiseScorer, PointwiseSession
-from trials import FittedOnce, channels_of, evenly, interval, readings, score_frames, with_readings
+from trials import FittedOnce, channels_of, evenly, interval, opened, readings, score_frames, with_readings
 
 from stream_ad.backtest import Scored
 from stream_ad.errors import DataError
@@ -252,13 +251,7 @@ def show(found: Result) -> None:
 
 
 def main() -> None:
-    parser = parser_of(__doc__, (OWN, *NO_NETWORK))
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    rows = rows_of(parser, arguments.rows, (row for row, scorer in ROWS.items() if scorer is not None))
-    about = environment([arguments.seed], rows) | {"measures": MEASURES}
-    print(json.dumps(about), flush=True)
-    results = Results(arguments.out, about)
+    arguments, rows, results = opened(__doc__, (OWN, *NO_NETWORK), MEASURES)
     series = choose(arguments.data)
     trials = [Trial(row, dataset, name, arguments.seed) for row in rows for dataset, name in series]
     run(trials, measure, arguments.data, results, arguments.jobs, show="contextual")

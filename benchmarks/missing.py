@@ -13,7 +13,6 @@ is a whole series); loss = 1 - mean / mean with nothing missing, over the same s
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,9 +22,9 @@ from zlib import crc32
 
 import numpy as np
 import pandas as pd
-from harness import ROWS, Result, Results, build, environment, filled, parser_of, rows_of, run
+from harness import ROWS, Result, build, filled, run
 from numpy.typing import NDArray
-from trials import FittedOnce, Trial, few_of_each, readings, score_frames, split_of, with_readings
+from trials import FittedOnce, Trial, few_of_each, opened, readings, score_frames, split_of, with_readings
 
 from stream_ad.metrics import vus_pr
 
@@ -139,13 +138,7 @@ def by_dataset(results: Sequence[Result]) -> None:
 
 
 def main() -> None:
-    parser = parser_of(__doc__, DEFAULT)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    rows = rows_of(parser, arguments.rows, (row for row, scorer in ROWS.items() if scorer is not None))
-    about = environment([arguments.seed], rows) | {"measures": MEASURES}
-    print(json.dumps(about), flush=True)
-    results = Results(arguments.out, about)
+    arguments, rows, results = opened(__doc__, DEFAULT, MEASURES)
     tasks = few_of_each(arguments.data, MOST_SERIES, MOST_ROWS)
     trials = [Trial("missing", row, arguments.seed, task) for row in rows for task in tasks]
     run(trials, measure, arguments.data, results, arguments.jobs, show="nothing")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from harness import Task, other_tasks, published_tasks
+from harness import ROWS, Results, Task, environment, other_tasks, parser_of, published_tasks, rows_of
 from numpy.typing import NDArray
 
 from stream_ad.backtest import Case, Scored, score_case
@@ -101,6 +103,17 @@ def readings(frame: pd.DataFrame) -> NDArray[np.float32]:
 
 def with_readings(frame: pd.DataFrame, values: NDArray[np.float32]) -> pd.DataFrame:
     return frame.assign(**dict(zip(channels_of(frame), values.T, strict=True)))
+
+
+def opened(doc: str | None, rows: Sequence[str], measures: int) -> tuple[argparse.Namespace, list[str], Results]:
+    """What was asked for, the rows of it and where the results go; says where it runs. rows: those of no --rows."""
+    parser = parser_of(doc, rows)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    asked = rows_of(parser, arguments.rows, (row for row, scorer in ROWS.items() if scorer is not None))
+    about = environment([arguments.seed], asked) | {"measures": measures}
+    print(json.dumps(about), flush=True)
+    return arguments, asked, Results(arguments.out, about)
 
 
 def score_frames(train: pd.DataFrame | None, test: pd.DataFrame, scorer: Scorer, dataset: str, series: str) -> Scored:
