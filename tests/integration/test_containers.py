@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def broker(tmp_path: Path) -> Iterator[str]:
         yield f"{HOST}:{inside}"
 
 
-def worker_environment(broker: str, store: Influx, home: Path, port: int) -> dict[str, str]:
+def worker_environment(broker: str, store: Influx, home: Path) -> dict[str, str]:
     image = dict(pair.split("=", 1) for rest in (r for w, r in IMAGE if w == "ENV") for pair in rest.split())
     given = {key: value for key, value in image.items() if key.startswith("STREAM_AD__")}
     given |= SERVICES["worker"]["environment"]
@@ -112,40 +113,50 @@ def scraped(port: int) -> set[str]:
     return {sample.name for family in families for sample in family.samples}
 
 
+def publish_readings(broker: str) -> None:
+    """SLOTS readings up to now, a second apart, to the topic that the worker's service subscribes to."""
+    (topic,) = (one["topic"] for one in json.loads(SERVICES["worker"]["environment"]["STREAM_AD__SUBSCRIPTION"]))
+    first_s = int(time.time()) - SLOTS
+    publisher = KafkaPublisher(KafkaSettings(bootstrap=broker))
+    for slot in range(SLOTS):
+        values = {"flow": slot % 7, "pressure": slot % 11}
+        reading = {"series": "pump-1", "time": (first_s + slot) * 1000, "values": values}
+        publisher.send(topic, b"pump-1", json.dumps(reading).encode())
+    publisher.close()
+
+
+@contextmanager
+def worker_of_compose(broker: str, store: Influx, home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The service's command in its environment, its output in home/log; killed should it still run at the end."""
+    command = [word.replace("9464", str(port)) for word in SERVICES["worker"]["command"]]
+    environment = worker_environment(broker, store, home)
+    with (home / "log").open("wb") as log:
+        worker = subprocess.Popen([STREAM_AD, *command], cwd=home, env=environment, stdout=log, stderr=log)
+    try:
+        yield worker
+    finally:
+        if worker.poll() is None:
+            worker.kill()
+            worker.wait(30)
+
+
 def test_the_worker_of_compose_scores_and_is_healthy(broker: str, influx_bucket: Influx, tmp_path: Path) -> None:
     port = free_ports(1)[0]
     home = tmp_path / "home"
     home.mkdir()
     create_topic(broker)
-    (topic,) = (one["topic"] for one in json.loads(SERVICES["worker"]["environment"]["STREAM_AD__SUBSCRIPTION"]))
-    now_s = int(time.time())
-    publisher = KafkaPublisher(KafkaSettings(bootstrap=broker))
-    for slot in range(SLOTS):
-        reading = {
-            "series": "pump-1",
-            "time": (now_s - SLOTS + slot) * 1000,
-            "values": {"flow": slot % 7, "pressure": slot % 11},
-        }
-        publisher.send(topic, b"pump-1", json.dumps(reading).encode())
-    publisher.close()
+    publish_readings(broker)
     assert not healthy(port)
-    command = [word.replace("9464", str(port)) for word in SERVICES["worker"]["command"]]
-    environment = worker_environment(broker, influx_bucket, home, port)
-    with (tmp_path / "log").open("wb") as log:
-        worker = subprocess.Popen([STREAM_AD, *command], cwd=home, env=environment, stdout=log, stderr=log)
-    try:
-        given = {name: getattr(influx_bucket, name) for name in ("url", "org", "bucket", "token")}
-        store = InfluxStore(Settings(influxdb=InfluxSettings(**given)))
+    given = {name: getattr(influx_bucket, name) for name in ("url", "org", "bucket", "token")}
+    store = InfluxStore(Settings(influxdb=InfluxSettings(**given)))
+    with worker_of_compose(broker, influx_bucket, home, port) as worker:
         found = wait_until(lambda: bool(store.score_counts()), timeout_s=90, every_s=0.3)
         store.close()
-        assert found, (tmp_path / "log").read_text()[-3000:]
+        assert found, (home / "log").read_text()[-3000:]
         assert healthy(port)
         asked = {metric_of(text) for _, text in queries(dashboards()["operations"], "prometheus")}
         shown = wait_until(lambda: asked - scraped(port) <= NOT_YET, timeout_s=30, every_s=0.3)
         assert shown, f"not in a scrape: {asked - scraped(port)}"
-    finally:
         worker.send_signal(getattr(signal, next(rest for word, rest in IMAGE if word == "STOPSIGNAL")))
-        code = worker.wait(60)
-    assert code == 0
-    lines = (tmp_path / "log").read_text().splitlines()
-    assert all(json.loads(line)["level"] for line in lines)
+        assert worker.wait(60) == 0
+    assert all(json.loads(line)["level"] for line in (home / "log").read_text().splitlines())
