@@ -316,12 +316,12 @@ def test_check_says_what_the_store_refuses(
 def test_no_secret_is_said_anywhere(make_job: Callable[[str], Job], tmp_path: Path) -> None:
     """Whatever the verbs print with every logger at its most talkative, and what their processes show in /proc."""
     job = make_job("PLAIN")  # the mechanism that sends the password itself
-    (tmp_path / "s.csv").write_text("a\n" + "1\n2\n" * 50)
+    (tmp_path / "s.csv").write_text("a\n" + "1\n2\n" * 200)
     before = (
         ("replay", str(tmp_path / "s.csv"), "--topic", job.topic, "--start", START, "--create", "--json"),
         ("check", "--json"),
     )
-    after = (("status", "--json"), ("scores", "s", "--json"), ("alerts", "--json"), ("dlq", "list", "--json"))
+    after = (("status", "--json"), ("scores", "s", "--start", START, "--json"), ("alerts", "--json"), ("dlq", "list", "--json"))
     for verbs in (before, (("worker",),), after):
         said, shown = say_everything(job, verbs)
         assert "SaslAuthenticateRe" in said, "the libraries were not at their talk"
