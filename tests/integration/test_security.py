@@ -321,7 +321,12 @@ def test_no_secret_is_said_anywhere(make_job: Callable[[str], Job], tmp_path: Pa
         ("replay", str(tmp_path / "s.csv"), "--topic", job.topic, "--start", START, "--create", "--json"),
         ("check", "--json"),
     )
-    after = (("status", "--json"), ("scores", "s", "--start", START, "--json"), ("alerts", "--json"), ("dlq", "list", "--json"))
+    after = (
+        ("status", "--json"),
+        ("scores", "s", "--start", START, "--json"),
+        ("alerts", "--json"),
+        ("dlq", "list", "--json"),
+    )
     for verbs in (before, (("worker",),), after):
         said, shown = say_everything(job, verbs)
         assert "SaslAuthenticateRe" in said, "the libraries were not at their talk"
