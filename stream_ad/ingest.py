@@ -24,7 +24,8 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, slots=True)
 class IngestLimits:
-    """How often what is done; outputs wait no longer than deliver_s and no more than deliver_slots slots."""
+    """How often what is done; outputs wait no longer than deliver_s and no more than deliver_slots slots, alerts not at
+    all."""
 
     poll_s: float = 0.2
     deliver_s: float = 0.5
@@ -109,7 +110,7 @@ class Ingest:
         due = now_s - self._delivered_s >= self.limits.deliver_s
         if due:
             await self._tell_early(now_s)
-        if waiting >= self.limits.deliver_slots or due:
+        if waiting >= self.limits.deliver_slots or due or self._pending.alerts:
             await self._hand_over()
         if now_s - self._checkpointed_s >= self.limits.checkpoint_s:
             await self._checkpoint(sorted(self._assigned))

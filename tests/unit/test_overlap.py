@@ -13,7 +13,7 @@ from stream_ad.errors import StreamAdError
 from stream_ad.ingest import Ingest, IngestLimits
 from stream_ad.pipeline import Pipeline
 from stream_ad.ports import AssignmentListener, Checkpoint
-from stream_ad.records import DeadLetter, Outputs, SourcePosition, SourceRecord
+from stream_ad.records import Alert, AlertState, DeadLetter, Outputs, SourcePosition, SourceRecord
 
 RECORDS = 6
 
@@ -85,8 +85,18 @@ class Course:
     def close(self) -> None: ...
 
 
-def ingest(course: Course, checkpoint_s: float) -> Ingest:
-    limits = IngestLimits(poll_s=0.01, deliver_s=0.0, checkpoint_s=checkpoint_s)
+class Alarmed(Course):
+    """The third record opens an alert."""
+
+    def process(self, records: Sequence[SourceRecord], now_s: float) -> Outputs:
+        outputs = super().process(records, now_s)
+        if self.processed == 3:
+            outputs.alerts.append(Alert("1", "pump", "score", AlertState.OPEN, 0, 0, 0, None, 0, 1.5, 0, (), "1"))
+        return outputs
+
+
+def ingest(course: Course, checkpoint_s: float, deliver_s: float = 0.0) -> Ingest:
+    limits = IngestLimits(poll_s=0.01, deliver_s=deliver_s, checkpoint_s=checkpoint_s)
     return Ingest(course, cast(Pipeline, course), [course], course, SystemClock(), limits)
 
 
@@ -96,6 +106,12 @@ async def test_the_next_records_are_processed_while_outputs_are_written() -> Non
     written = [last for what, last in course.happened if what == "written"]
     assert written == sorted(written)
     assert written[-1] == RECORDS - 1
+
+
+async def test_an_alert_does_not_wait_for_other_outputs() -> None:
+    course = Alarmed(ahead=1)  # what is written ends only when another record was processed
+    await ingest(course, 1e12, deliver_s=1e12).run()
+    assert [last for what, last in course.happened if what == "written"] == [2, RECORDS - 1]
 
 
 async def test_a_checkpoint_waits_for_what_is_being_written() -> None:
