@@ -22,7 +22,7 @@ OWN = {"stream_ad", "stream_ad_connectors", "stream_ad_models", "tests", "benchm
 LOCKS = ("requirements.lock", "requirements-nodeps.lock")
 TOOLS = {  # installed for their commands or as plugins, not imported by name
     "editables", "hatchling", "import-linter", "mypy", "pandas-stubs", "pytest-asyncio", "pytest-timeout", "ruff",
-    "scipy-stubs", "types-psutil",
+    "scipy-stubs", "types-psutil", "types-pyyaml",
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import math
 import re
 import signal
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -136,6 +136,15 @@ def test_its_config_leads_to_what_it_stored(tmp_path: Path, capsys: pytest.Captu
     check_rows(out, 1.0)
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Processes that a shell starts in the background ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_ctrl_c_while_live(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Interrupting(ManualClock):
         async def sleep(self, seconds: float) -> None:
