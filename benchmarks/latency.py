@@ -30,7 +30,7 @@ HOP, DELAY, LATENESS = 16, 32, 1  # the defaults of the scorer and of the settin
 START_S = 90.0
 
 
-class _Openings(threading.Thread):
+class Openings(threading.Thread):
     """Of each alert that opens: ns of its first slot, and of its record."""
 
     def __init__(self, address: str, topic: str) -> None:
@@ -75,7 +75,7 @@ def measure_latency(
 def _watched(job: Job, stream: Stream) -> dict[str, Any]:
     context = get_context("spawn")
     late, steps = context.Queue(), round(SECONDS * 1000 / STEP_MS)
-    openings = _Openings(job.kafka, f"{job.namespace}.alerts")
+    openings = Openings(job.kafka, f"{job.namespace}.alerts")
     openings.start()
     producer = context.Process(target=produce, args=(stream, job.kafka, job.topic, steps, late))
     producer.start()

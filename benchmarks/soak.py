@@ -21,7 +21,6 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import asdict
 from itertools import pairwise
@@ -35,15 +34,14 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import psutil
 from about import about
 from influxdb_client.client.influxdb_client import InfluxDBClient
-from kafka import KafkaConsumer
 from scipy.stats import theilslopes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from latency import Openings
 from processes import cpu_s, listener
 from steady_load import LEAP_EVERY, Stream, produce
 from stream_ad_connectors.kafka_admin import KafkaAdmin
@@ -65,26 +63,6 @@ FIGURES = {
 
 
 # ---- sampling
-
-
-class Alerts(threading.Thread):
-    """Seconds from the first slot of each alert to its record on the alerts topic, by the time they were told at."""
-
-    def __init__(self, address: str, topic: str) -> None:
-        super().__init__(daemon=True)
-        self.found: list[tuple[float, float]] = []
-        self.ending = threading.Event()
-        self._consumer = KafkaConsumer(topic, bootstrap_servers=address, auto_offset_reset="earliest")
-
-    def run(self) -> None:
-        while not self.ending.is_set():
-            for records in self._consumer.poll(timeout_ms=500).values():
-                for record in records:
-                    alert = json.loads(record.value)
-                    if alert["state"] == "open":
-                        start_s = pd.Timestamp(alert["start"]).value / 1e9
-                        self.found.append((record.timestamp / 1e3, record.timestamp / 1e3 - start_s))
-        self._consumer.close()
 
 
 class Sampler:
@@ -177,7 +155,7 @@ def soak(job: Job, stream: Stream, minutes: float) -> dict[str, Any]:
     worker = job.worker()
     if not wait_until(lambda: job.assigned(worker) == PARTITIONS, timeout_s=START_S, every_s=0.2):
         raise SystemExit(f"the worker took over no partition within {START_S:g} s: {job.log_of(worker)[-2000:]}")
-    alerts = Alerts(job.kafka, f"{job.namespace}.alerts")
+    alerts = Openings(job.kafka, f"{job.namespace}.alerts")
     producer = get_context("spawn").Process(target=produce, args=(stream, job.kafka, TOPIC, steps, told))
     sampler, samples = Sampler(job, psutil.Process(worker.pid), stream.names[0]), list[dict[str, Any]]()
     begun = time.time()
@@ -201,7 +179,7 @@ def soak(job: Job, stream: Stream, minutes: float) -> dict[str, Any]:
         alerts.join()
         sampler.close()
         job.close()
-    told_alerts = [{"at_s": at - begun, "alert_s": round(seconds, 3)} for at, seconds in alerts.found]
+    told_alerts = [{"at_s": at / 1e9 - begun, "alert_s": round((at - slot) / 1e9, 3)} for slot, at in alerts.found]
     return {
         "steps": steps,
         "step_ms": stream.step_ms,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ad.errors import ModelError
 from stream_ad_models.block_imputer import BlockImputer, WindowImputer
 from stream_ad_models.features import LEVELS, FeatureSet
 from stream_ad_models.flags import FlagTrack, flag_level, flag_states, held_out_surprise, step_surprise
@@ -216,6 +217,8 @@ class FlagMaps:
     def open(self, arrays: Arrays, normaliser: Normaliser) -> FlagTrack | None:
         if normaliser.scored.all():
             return None
+        if missing := [name for name in ("flags.steps", "flags.usual") if name not in arrays]:
+            raise ModelError(f"profile: expected what its flags do, found no {missing[0]}")
         steps = np.asarray(arrays["flags.steps"], np.float64)
         return FlagTrack(normaliser, steps, float(arrays["flags.usual"][0]), self._hop, self._ahead)
 

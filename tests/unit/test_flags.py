@@ -9,6 +9,7 @@ from stream_ad_models.flags import FlagTrack, flag_states, held_out_surprise, st
 from stream_ad_models.normaliser import Normaliser
 from stream_ad_models.scorers import ImputationScorer
 
+from stream_ad.errors import ModelError
 from stream_ad.ports import ScoredSlots, Window
 
 HOP = 16
@@ -121,3 +122,11 @@ def test_a_fault_bit_never_set_before_raises_the_score_and_is_named() -> None:
 def test_a_bit_that_changes_as_it_always_did_is_hardly_named() -> None:
     history, rows = plant(3000), plant(640, seed=1)
     assert scored(rows, history).attribution[:, 3].max() < 0.02
+
+
+def test_a_profile_without_what_its_flags_do_is_refused() -> None:
+    scorer = ImputationScorer(None)
+    arrays = dict(scorer.fit(plant(1000)).arrays)
+    del arrays["flags.steps"]
+    with pytest.raises(ModelError, match=r"found no flags\.steps"):
+        scorer.open(arrays)
