@@ -96,14 +96,14 @@ class Pipeline:
             if series.silent_ns is not None:
                 self._end_silence(series, out)
             self._changed.add(series.key)
-            self._progress[(series.key.topic, series.key.partition)].touched.add(series.key)
+            self._progress[series.key.place].touched.add(series.key)
         out.dead_letters.extend(letter for _, letter in sorted(inbox.letters, key=itemgetter(0)))
         self._rounds.drain(active, out)
         return out
 
     def _observe(self, series: Series, inbox: Inbox, records: Sequence[SourceRecord], out: Outputs) -> None:
         """Hands a series its part of the records, in their order."""
-        answered = self._progress[(series.key.topic, series.key.partition)].answered
+        answered = self._progress[series.key.place].answered
         for block, numbers, offsets in inbox.blocks(series):
             for row, reason, detail in series.observe_all(block, offsets, lambda: self._rounds.drain([series], out)):
                 if offsets[row] >= answered:
@@ -115,7 +115,7 @@ class Pipeline:
         silent = [s for s in self._series.values() if not s.flushed and self._is_silent(s, now_s)]
         self._changed.update(series.key for series in silent)
         for series in silent:
-            self._progress[(series.key.topic, series.key.partition)].touched.add(series.key)
+            self._progress[series.key.place].touched.add(series.key)
             if series.resume_offset is not None:
                 series.resume()
         self._rounds.drain(silent, out)
@@ -140,18 +140,18 @@ class Pipeline:
         answered = [p for p, watch in self._silences.items() if watch.answered(self._progress[p].next_offset)]
         live: dict[Partition, list[Series]] = {place: [] for place in answered}
         for series in self._series.values() if answered else ():
-            if (series.key.topic, series.key.partition) in live:
-                live[series.key.topic, series.key.partition].append(series)
+            if series.key.place in live:
+                live[series.key.place].append(series)
         for place in answered:
             out.alerts.extend(self._silences[place].due(live[place]))
 
     def _end_silence(self, series: Series, out: Outputs) -> None:
-        alert = self._silences[series.key.topic, series.key.partition].ended(series)
+        alert = self._silences[series.key.place].ended(series)
         if alert is not None:
             out.alerts.append(alert)
 
     def _is_silent(self, series: Series, now_s: float | None) -> bool:
-        progress = self._progress[(series.key.topic, series.key.partition)]
+        progress = self._progress[series.key.place]
         if series.resume_offset is not None and progress.next_offset < series.resume_offset:
             return False
         return now_s is None or now_s - series.last_seen_s >= self._silence_s
@@ -169,7 +169,7 @@ class Pipeline:
         else:
             restore_series(series, state, self.profiles)
         self._series[key] = progress.series[name] = series
-        watch = self._silences.get((key.topic, key.partition))
+        watch = self._silences.get(key.place)
         series.silent_ns = watch.since_ns(key.series) if watch else None
         return series
 
@@ -279,7 +279,7 @@ class Pipeline:
         """Newest event time of each partition's series."""
         newest: dict[Partition, int] = {}
         for series in list(self._series.values()):
-            place, time_ns = (series.key.topic, series.key.partition), series.newest_ns
+            place, time_ns = series.key.place, series.newest_ns
             if time_ns is not None and time_ns > newest.get(place, -1):
                 newest[place] = time_ns
         return newest

@@ -34,6 +34,11 @@ class Key:
     partition: int
     series: str
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Its partition."""
+        return self.topic, self.partition
+
 
 @dataclass(slots=True)
 class Series:

@@ -11,25 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad_models.normaliser import Normaliser
-from stream_ad_models.point_error import PointError
+from stream_ad_models.point_error import KEPT_BLOCKS, PointError
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["FlagTrack", "flag_level", "flag_states", "held_out_surprise", "step_surprise"]
+__all__ = ["FlagTrack", "flag_ends", "flag_level", "flag_states", "held_out_surprise", "step_surprise"]
 
 _OTHER, _MISSING = 2, 3  # besides 0 and 1: any other reading, and none
 _PRIOR = 0.5  # steps, shared by the three states a flag may go to
 _NATS = 10.0  # of surprise count as one; less than a hundredth of it counts as nothing
-_KEPT_BLOCKS = 16  # a window's own 8, and what the kernel reaches back from the oldest of them
 
 
-def flag_states(z: Float32, normaliser: Normaliser) -> NDArray[np.int64]:
-    """z: z-scores of the channels that are not scored [..., flag] -> their states, likewise."""
+def flag_ends(normaliser: Normaliser) -> Float32:
+    """z-scores of 0 and of 1 of the channels that are not scored, [2, flag]."""
     flags = ~normaliser.scored
     ends = np.zeros((2, len(flags)), np.float32)
     ends[1] = 1
-    off, on = normaliser.apply(ends)[:, flags]
+    return normaliser.apply(ends)[:, flags]
+
+
+def flag_states(z: Float32, ends: Float32) -> NDArray[np.int64]:
+    """z: z-scores of the flags [..., flag], `ends` of `flag_ends` -> their states, likewise."""
+    off, on = ends
     states = np.where(z > (off + on) / 2, 1, 0)
     states[np.abs(z - np.where(states == 1, on, off)) > (on - off) / 4] = _OTHER
     states[np.isnan(z)] = _MISSING
@@ -75,7 +79,8 @@ class FlagTrack:
 
     def __init__(self, normaliser: Normaliser, steps: Float64, usual: float, hop: int, ahead: int) -> None:
         """steps: of `step_surprise`; usual: log value up to which flags say nothing."""
-        self._normaliser, self._steps, self._usual, self._hop = normaliser, steps, usual, hop
+        self._steps, self._usual, self._hop = steps, usual, hop
+        self._ends = flag_ends(normaliser)
         self._point = flag_level(len(steps), hop, ahead)
         self.clear(0)
 
@@ -86,7 +91,7 @@ class FlagTrack:
 
     def push(self, z: Float32) -> None:
         """z-scores of the flags [window, steps, flag], windows one hop apart; of each the last block is new."""
-        states = flag_states(z[:, -(self._hop + 1) :], self._normaliser)
+        states = flag_states(z[:, -(self._hop + 1) :], self._ends)
         new = _surprise(states, self._steps)[:, -self._hop :] / _NATS
         self._levels = np.concatenate([self._levels, new.transpose(2, 0, 1)], axis=1)
         self.next_block += len(z)
@@ -101,4 +106,4 @@ class FlagTrack:
 
     def trim(self) -> None:
         """Drops what no later slot needs."""
-        self._levels = self._levels[:, -_KEPT_BLOCKS:]
+        self._levels = self._levels[:, -KEPT_BLOCKS:]

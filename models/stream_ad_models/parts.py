@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stream_ad.errors import ModelError
 from stream_ad_models.block_imputer import BlockImputer, WindowImputer
 from stream_ad_models.features import LEVELS, FeatureSet
-from stream_ad_models.flags import FlagTrack, flag_level, flag_states, held_out_surprise, step_surprise
+from stream_ad_models.flags import FlagTrack, flag_ends, flag_level, flag_states, held_out_surprise, step_surprise
 from stream_ad_models.forecast import fit_forecast, forecast_errors, held_out_errors
 from stream_ad_models.head import Placement
 from stream_ad_models.memory import WindowMemory
@@ -207,7 +207,7 @@ class FlagMaps:
         """z: z-scores of all channels float32 [n, channel], n a multiple of the hop. Nothing where there is no flag."""
         if normaliser.scored.all():
             return Learned()
-        states = flag_states(z[:, ~normaliser.scored], normaliser)
+        states = flag_states(z[:, ~normaliser.scored], flag_ends(normaliser))
         level = flag_level(states.shape[1], self._hop, self._ahead)
         values = _placed(level, np.sqrt(held_out_surprise(states)).astype(np.float32), self._hop)
         usual = np.quantile(values, _FLAG_QUANTILE)

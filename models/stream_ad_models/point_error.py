@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["BACK_STEPS", "PointError", "PointTrack", "point_values", "push_points"]
+__all__ = ["BACK_STEPS", "KEPT_BLOCKS", "PointError", "PointTrack", "point_values", "push_points"]
 
 BACK_STEPS = 64  # the kernel's reach into the past
 _SMALLEST = 0.01
@@ -70,7 +70,7 @@ def _levels(errors: Float32, means: Float64) -> Float64:
     return np.asarray(squares.mean(axis=-1), np.float64)
 
 
-_KEPT_BLOCKS = 16  # a window's own 8, and what the kernel reaches back from the oldest of them
+KEPT_BLOCKS = 16  # a window's own 8, and what the kernel reaches back from the oldest of them
 
 
 class PointTrack:
@@ -95,7 +95,7 @@ class PointTrack:
 
     def trim(self) -> None:
         """Drops levels that no later slot needs."""
-        self._levels = self._levels[-_KEPT_BLOCKS:]
+        self._levels = self._levels[-KEPT_BLOCKS:]
 
     @property
     def likeness(self) -> int:

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,24 @@ def write_plant(data: Path, train: int, test: int, seed: int = 5) -> list[str]:
             frame = pd.DataFrame(plant.rows(name, first, rows), columns=list(plant.channels(name)), dtype=np.float32)
             frame.to_parquet(folder / f"{series}.{part}.parquet")
     return names
+
+
+@contextmanager
+def opened_jobs() -> Iterator[Callable[..., Job]]:
+    """Makes jobs, as `Job` is made, with their configs written; in the end their workers are ended."""
+    jobs: list[Job] = []
+
+    def make(*args: Any, **more: Any) -> Job:
+        job = Job(*args, **more)
+        job.init()
+        jobs.append(job)
+        return job
+
+    try:
+        yield make
+    finally:
+        for job in jobs:
+            job.close()
 
 
 @dataclass

@@ -14,7 +14,7 @@ from kafka import KafkaConsumer
 from stream_ad_connectors.kafka_publisher import KafkaPublisher
 
 from stream_ad.settings import KafkaSettings
-from tests.integration.jobs import START, START_NS, STEP_NS, Job, write_plant
+from tests.integration.jobs import START, START_NS, STEP_NS, Job, opened_jobs, write_plant
 from tests.services.influxdb import Influx
 from tests.services.process import wait_until
 
@@ -33,17 +33,8 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 def make_job(
     tmp_path: Path, kafka: str, influx_bucket: Influx, topic_names: Callable[[str], str], namespace: str
 ) -> Iterator[MakeJob]:
-    jobs: list[Job] = []
-
-    def make(name: str) -> Job:
-        job = Job(tmp_path / name, kafka, influx_bucket, topic_names("sensors"), namespace)
-        job.init()
-        jobs.append(job)
-        return job
-
-    yield make
-    for job in jobs:
-        job.close()
+    with opened_jobs() as opened:
+        yield lambda name: opened(tmp_path / name, kafka, influx_bucket, topic_names("sensors"), namespace)
 
 
 def files(data: Path, series: list[str], part: str) -> list[str]:

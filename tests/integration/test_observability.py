@@ -7,8 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from stream_ad_connectors.kafka_publisher import KafkaPublisher
 
 from stream_ad.settings import KafkaSettings
-from tests.integration.jobs import START, START_NS, STEP_NS, Job, write_plant
+from tests.integration.jobs import START, START_NS, STEP_NS, Job, opened_jobs, write_plant
 from tests.services.influxdb import Influx
 from tests.services.kafka import KafkaServer
-from tests.services.process import free_ports, wait_until
+from tests.services.process import free_ports, http_get, wait_until
 
 TRAIN, TEST = 2000, 600
 WORD_OF_NONE = re.compile(r"away for (\d+) s")
@@ -42,15 +40,7 @@ class Watched:
             self.job.environment[f"STREAM_AD__OBSERVABILITY__{key.upper()}"] = value
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and body; 0 while nothing listens."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
+        return http_get(self.port, path)
 
     def scrape(self) -> dict[tuple[str, ...], float]:
         """(name, label values in the order of label names) -> value."""
@@ -77,17 +67,13 @@ MakeJob = Callable[..., Watched]
 def make_job(
     tmp_path: Path, influx_bucket: Influx, topic_names: Callable[[str], str], namespace: str
 ) -> Iterator[MakeJob]:
-    jobs: list[Job] = []
+    with opened_jobs() as opened:
 
-    def make(kafka: str, **settings: str) -> Watched:
-        job = Job(tmp_path / "job", kafka, influx_bucket, topic_names("sensors"), namespace)
-        job.init()
-        jobs.append(job)
-        return Watched(job, **settings)
+        def make(kafka: str, **settings: str) -> Watched:
+            job = opened(tmp_path / "job", kafka, influx_bucket, topic_names("sensors"), namespace)
+            return Watched(job, **settings)
 
-    yield make
-    for job in jobs:
-        job.close()
+        yield make
 
 
 def publish(job: Job, *records: bytes) -> None:

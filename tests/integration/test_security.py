@@ -17,7 +17,7 @@ from stream_ad_connectors.redaction import SHOWN
 
 from stream_ad import Client, cli
 from stream_ad.settings import KafkaSettings
-from tests.integration.jobs import START, Job, write_plant
+from tests.integration.jobs import START, Job, opened_jobs, write_plant
 from tests.integration.kafka_helpers import Tracker
 from tests.services.certificates import KEY_PASSWORD, Certificates
 from tests.services.errors import skip_if_unavailable
@@ -89,22 +89,17 @@ def make_job(
     tmp_path: Path, broker: SecuredKafkaServer, store: Influx, certificates: Certificates, namespace: str
 ) -> Iterator[Callable[[str], Job]]:
     """A job that comes by password or by certificate, with a token for its bucket alone."""
-    jobs: list[Job] = []
+    with opened_jobs() as opened:
 
-    def make(way: str) -> Job:
-        address = broker.mutual_tls if way == "certificate" else broker.sasl_ssl
-        security = by_certificate(certificates) if way == "certificate" else by_password(certificates, way)
-        bucket = create_bucket(store, namespace, certificates.ca)
-        limited = with_limited_token(bucket, "read", "write", ca=certificates.ca)
-        more = {"STREAM_AD__INFLUXDB__CA_FILE": str(certificates.ca), "STREAM_AD__DETECTOR__SCORER": "ar"}
-        job = Job(tmp_path / way, address, limited, f"{namespace}-in", namespace, environment=security | more)
-        job.init()
-        jobs.append(job)
-        return job
+        def make(way: str) -> Job:
+            address = broker.mutual_tls if way == "certificate" else broker.sasl_ssl
+            security = by_certificate(certificates) if way == "certificate" else by_password(certificates, way)
+            bucket = create_bucket(store, namespace, certificates.ca)
+            limited = with_limited_token(bucket, "read", "write", ca=certificates.ca)
+            more = {"STREAM_AD__INFLUXDB__CA_FILE": str(certificates.ca), "STREAM_AD__DETECTOR__SCORER": "ar"}
+            return opened(tmp_path / way, address, limited, f"{namespace}-in", namespace, environment=security | more)
 
-    yield make
-    for job in jobs:
-        job.close()
+        yield make
 
 
 @pytest.fixture(name="told")
@@ -207,7 +202,6 @@ def fixture_run(
     return run
 
 
-NO_CERTIFICATE = {"SSL_CERT_FILE": None, "SSL_KEY_FILE": None, "SSL_KEY_PASSWORD": None}
 REFUSALS = [
     ("password", {"SASL_PASSWORD": WRONG}, "refused user 'stream-ad'", "STREAM_AD__KAFKA__SASL_PASSWORD", 1),
     ("password", {"SASL_USERNAME": "nobody"}, "refused user 'nobody'", "kafka.sasl_username", 1),

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,7 +22,7 @@ from typing import Self
 from tests.services.cache import tail
 from tests.services.errors import StartError
 
-__all__ = ["HOST", "LocalServer", "free_ports", "port_answers", "wait_until"]
+__all__ = ["HOST", "LocalServer", "free_ports", "http_get", "port_answers", "wait_until"]
 
 HOST = "127.0.0.1"
 
@@ -49,6 +51,18 @@ def free_ports(count: int) -> list[int]:
         for holder in holders:
             holder.bind((HOST, 0))
         return [int(holder.getsockname()[1]) for holder in holders]
+
+
+def http_get(port: int, path: str) -> tuple[int, str]:
+    """Status and body of what a server of this machine answers; 0 while nothing listens."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
 
 
 def port_answers(port: int, host: str = HOST) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from stream_ad_models.flags import FlagTrack, flag_states, held_out_surprise, step_surprise
+from stream_ad_models.flags import FlagTrack, flag_ends, flag_states, held_out_surprise, step_surprise
 from stream_ad_models.normaliser import Normaliser
 from stream_ad_models.scorers import ImputationScorer
 
@@ -32,7 +32,7 @@ def states_of(column: list[float], like: list[float]) -> list[int]:
     normaliser = normaliser_of(history)
     assert list(normaliser.scored) == [False, True]
     rows = np.array([column, column], np.float32).T
-    return [int(each) for each in flag_states(normaliser.apply(rows)[:, :1], normaliser)[:, 0]]
+    return [int(each) for each in flag_states(normaliser.apply(rows)[:, :1], flag_ends(normaliser))[:, 0]]
 
 
 @pytest.mark.parametrize("like", [[0, 0, 1, 0, 1, 1], [0, 0, 0, 0, 0, 0]])
@@ -75,7 +75,7 @@ def test_pushed_window_by_window_or_at_once_a_track_says_the_same() -> None:
     rows[300, 2] = 1
     normaliser = normaliser_of(history)
     flags = ~normaliser.scored
-    steps = step_surprise(flag_states(normaliser.apply(history)[:, flags], normaliser))
+    steps = step_surprise(flag_states(normaliser.apply(history)[:, flags], flag_ends(normaliser)))
     z = normaliser.apply(rows)[:, flags]
     windows = np.stack([z[end - 128 : end] for end in range(128, 401, HOP)])
     whole, single = (FlagTrack(normaliser, steps, -4.0, HOP, 2) for _ in range(2))

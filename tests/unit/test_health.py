@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,7 +16,7 @@ from stream_ad.ports import Standing
 from stream_ad.records import AlertState, DeadLetter, Outputs, SourcePosition, SourceRecord
 from stream_ad.vitals import Vitals
 from tests.contracts.sink_samples import SinkPromises, alert, batch
-from tests.services.process import free_ports
+from tests.services.process import free_ports, http_get
 
 
 class Case:
@@ -32,12 +30,7 @@ class Case:
         return HealthServer("127.0.0.1", self.port, self.vitals, self.meters.registry)
 
     def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
+        return http_get(self.port, path)
 
     def scrape(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         families = text_string_to_metric_families(self.get("/metrics")[1])

@@ -66,7 +66,8 @@ def measure_restarts(home: Path, world: World, *, times: int, rows_per_s: float 
         try:
             _await_score(job, 0)
             for _ in range(times):
-                time.sleep(6.0)  # a checkpoint is due every 5 s
+                mark = _committed(job)
+                assert wait_until(lambda mark=mark: _committed(job) > mark, timeout_s=60)
                 worker.kill()
                 worker.wait(30)
                 before = _scores(job)
@@ -173,6 +174,15 @@ def _await_score(job: Job, before: int) -> None:
         raise AssertionError(
             f"expected a score after {before}, found none; the worker's log ends:\n{_log(job)[-2000:]}"
         )
+
+
+def _committed(job: Job) -> int:
+    """The committed offsets of all partitions, added up."""
+    admin = KafkaAdmin(job.settings.kafka)
+    try:
+        return sum(found.offset for found in admin.committed().values())
+    finally:
+        admin.close()
 
 
 def _to_read(job: Job) -> tuple[int, int]:
