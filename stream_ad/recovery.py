@@ -57,6 +57,7 @@ class _State(msgspec.Struct):
     last_told_ns: int | None
     rows: _Rows | None = None
     waiting: list[tuple[int, dict[str, float], int]] = []  # event time, values, offset; then there is no grid
+    unsettled: dict[int, float] = {}  # slot -> score told, where late data may still move it: no rows tell it any more
 
 
 class _Newest(msgspec.Struct):
@@ -111,6 +112,7 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
         last_told_ns=series.teller.last_told_ns,
         rows=rows,
         waiting=[(one.event_time_ns, dict(one.values), at) for one, at in series.waiting],
+        unsettled=series.teller.told.scores(due.unsettled),
     )
     return msgspec.msgpack.encode(state)
 
@@ -161,11 +163,15 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
                 mend="point models.url of all workers of a group at the same store",
             )
         series.use(profile)
-    if state.revised:
-        slots, revisions = zip(*state.revised.items(), strict=True)
-        unknown = np.full(len(slots), np.nan)
-        series.teller.told.set(np.array(slots), unknown, np.array(revisions, dtype=np.int32))
+    _restore_told(series, state)
     _restore_rows(series, state)
+
+
+def _restore_told(series: Series, state: _State) -> None:
+    if slots := sorted(state.revised.keys() | state.unsettled.keys()):
+        scores = [state.unsettled.get(slot, np.nan) for slot in slots]
+        revisions = [state.revised.get(slot, 0) for slot in slots]
+        series.teller.told.set(np.array(slots), np.array(scores), np.array(revisions, dtype=np.int32))
 
 
 def _grid(series: Series, state: _State) -> Grid:

@@ -60,6 +60,12 @@ class Told:
         at = slots % self._capacity
         self._slot[at], self._score[at], self._revision[at] = slots, score, revision
 
+    def scores(self, slots: range) -> dict[int, float]:
+        """Slot -> score, of those among `slots` that are known."""
+        score, _ = self.of(np.arange(slots.start, slots.stop, dtype=np.int64))
+        known = np.flatnonzero(~np.isnan(score))
+        return dict(zip((known + slots.start).tolist(), score[known].tolist(), strict=True))
+
     def revised(self) -> dict[int, int]:
         """Slot -> revision, for those told more than once."""
         at = np.flatnonzero(self._revision)
@@ -102,7 +108,8 @@ class Teller:
         batch, slots = _batch(self.series, scoring, work.windows[place], work.seen[place], scored)
         before, revision = self.told.of(slots)
         if work.why == "recall":
-            self.told.set(slots, batch.score, revision)
+            lost = np.isnan(before)  # what the state kept was told before the late data that the rows hold by now
+            self.told.set(slots[lost], batch.score[lost], revision[lost])
             return
         self.first_told_ns = self.first_told_ns or int(batch.event_time_ns[0])
         self.last_told_ns = max(self.last_told_ns or 0, int(batch.event_time_ns[-1]))

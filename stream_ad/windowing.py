@@ -155,6 +155,14 @@ class Windowing:
         back = self.rules.revise_steps + self.scorer.lookback_steps + 2 * self.scorer.hop_steps
         return max(0, min(self.grid.closed, self.next_emit) - back)
 
+    @property
+    def unsettled(self) -> range:
+        """Told slots that late data may move which no work has captured yet."""
+        if self.told_from is None or not self.dirty:
+            return range(0)
+        hop = self.scorer.hop_steps
+        return range(max(self.told_from, min(self.dirty) // hop * hop - self.scorer.delay_steps), self.next_emit)
+
     def provisional(self) -> WindowWork | None:
         """Work that tells the slots still waiting with what is there; nothing of the series' own course changes."""
         if self.grid is None or self.told_from is None:

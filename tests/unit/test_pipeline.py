@@ -166,6 +166,39 @@ def test_a_restart_tells_what_the_undisturbed_run_tells(kill: int, saved: int, f
     assert set(alerts(outs)) == set(alerts(undisturbed))
 
 
+@given(
+    back=st.integers(1, 60),
+    at=st.integers(80, 160),
+    wait=st.integers(0, 12),
+    again=st.integers(0, 12),
+    fitted=st.booleans(),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_restart_between_late_data_and_its_revision_changes_nothing(
+    back: int, at: int, wait: int, again: int, fitted: bool
+) -> None:
+    """What late data moved beside their own slots is told again by whoever goes on, though its rows hold them already."""
+    log = log_of(0.3 * signal(200))
+    log.insert(at, record(0, at - back, {"a": 8.0}))
+    log = [SourceRecord(SourcePosition("t", 0, i), r.timestamp_ns, None, r.value) for i, r in enumerate(log)]
+
+    def store() -> MemoryProfiles:
+        return fitted_profiles() if fitted else MemoryProfiles()
+
+    conf, profiles, outs = make_settings(), store(), []
+    made: tuple[dict[str, bytes], Checkpoint | None] = {}, None
+    for stop in (at + 1 + wait, at + 1 + wait + again, len(log)):
+        pipeline = Pipeline(conf, SCORER, profiles)
+        begin = pipeline.assign("t", 0, *made) or 0
+        outs.append(pipeline.process(log[begin:stop]))
+        if (kept := pipeline.checkpoint("t", 0)) is not None:
+            made = made[0] | kept[0], kept[1]
+    outs.append(pipeline.flush())
+    held, wanted = contents(outs), contents(run(log, [], conf, store()))
+    assert {k: v[1] for k, v in held.items()} == {k: v[1] for k, v in wanted.items()}
+    assert {k: v[0] for k, v in held.items()} == pytest.approx({k: v[0] for k, v in wanted.items()}, rel=1e-9)
+
+
 def test_a_restart_reads_back_no_more_than_the_windows_need() -> None:
     log = log_of(signal(3000))
     pipeline = Pipeline(make_settings(), SCORER, fitted_profiles())
