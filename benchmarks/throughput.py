@@ -2,8 +2,8 @@
 
     python benchmarks/throughput.py --out FILE.json [--seconds N] [--channels 38] [--series 20] [--seed S] [--only TEXT]
 
-More observations than a worker can take wait in two topics of four partitions: JSON, one a record, and columns of 50 a
-record; the profiles are fitted, on 2048 slots. Workers, each with one thread of numerics, then drain a topic. Counted
+More observations than the workers can take wait in two topics of four partitions, each with as many series: JSON, one a
+record, and columns of 50 a record; the profiles are fitted, on 2048 slots. Workers, each with one thread of numerics, then drain a topic. Counted
 is what Flux finds in the store, every 1.5 s for N seconds after the first scores are there. CPU seconds are those of
 the workers' processes alone; those of the broker and the store stand beside them. By the side, over the same topic and
 in the same run: a bare aiokafka loop, the CPU of each stage, the path under a kafka-python loop and as a faust agent
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -48,7 +48,7 @@ from tests.services.kafka import create_topics, running_kafka
 from tests.services.process import wait_until
 
 PARTITIONS = 4
-BACKLOG_PER_S = 16_000  # observations made ahead for each second of measuring
+BACKLOG_PER_S = {"single": 40_000, "columns": 100_000}  # observations made ahead for each second of measuring
 COLUMN_ROWS = 50
 TRAIN_ROWS, TRAIN_STEPS = 2048, 50
 SAMPLE_S, SETTLE_S, START_S, FIT_S = 1.5, 3.0, 90.0, 1200.0
@@ -91,14 +91,16 @@ class Sample:
 # ---- preparing
 
 
-def fill_topics(address: str, load: Load) -> dict[str, Any]:
+def fill_topics(address: str, loads: Mapping[str, Load]) -> dict[str, Any]:
+    """The series go round the partitions: left to their hashes, a worker would run out of records before the others."""
     told, now_ms = {}, int(time.time()) * 1000
-    for form, topic in TOPICS.items():
+    for form, load in loads.items():
+        topic = TOPICS[form]
         create_topics(address, topic, partitions=PARTITIONS)
         publisher = KafkaPublisher(KafkaSettings(bootstrap=address))
         begun, count, size = time.monotonic(), 0, 0
         for key, value in load.records(now_ms) if form == "single" else load.columns(now_ms, COLUMN_ROWS):
-            publisher.send(topic, key, value)
+            publisher.send(topic, key, value, partition=count % load.series % PARTITIONS)
             count, size = count + 1, size + len(value)
         publisher.close()
         spent_s = round(time.monotonic() - begun, 1)
@@ -240,14 +242,15 @@ def print_table(cases: list[dict[str, Any]], rivals: dict[str, dict[str, Any]]) 
         print(f"{kind:<44}{json.dumps(found)}")
 
 
-def measure(load: Load, given: argparse.Namespace, home: Path) -> dict[str, Any]:
+def measure(loads: Mapping[str, Load], given: argparse.Namespace, home: Path) -> dict[str, Any]:
     wanted = [case for case in CASES if given.only in case.key]
+    load = next(iter(loads.values()))
     with running_kafka() as kafka, running_influxdb() as store:
         base = Job(home, kafka, store, TOPICS["single"], "throughput")
         files = load.write_history(home)
         with ThreadPoolExecutor(2) as threads:
             fits = {scorer: threads.submit(fit, base, files, scorer) for scorer in ("universal", "group")}
-            sent = fill_topics(kafka, load)
+            sent = fill_topics(kafka, loads)
             prepared = {scorer: future.result() for scorer, future in fits.items()}
         print(f"ready: {sent}, fitted in {prepared} s", flush=True)
         rivals = {}
@@ -256,7 +259,7 @@ def measure(load: Load, given: argparse.Namespace, home: Path) -> dict[str, Any]
             print(kind, json.dumps(rivals[kind]), flush=True)
         cases = []
         for case in wanted:
-            cases.append(drain(base, store, case, given.seconds, load))
+            cases.append(drain(base, store, case, given.seconds, loads[case.form]))
             print(json.dumps({key: value for key, value in cases[-1].items() if key != "samples"}), flush=True)
         found = {"sent": sent, "prepared_s": prepared, "rivals": rivals, "cases": cases}
         if not given.only:
@@ -275,13 +278,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="cases whose name holds this, and nothing beside them")
     given = parser.parse_args()
-    rows = int((given.seconds + 2 * SETTLE_S) * BACKLOG_PER_S / given.series)
-    load = Load(given.series, given.channels, rows, TRAIN_ROWS, given.seed)
-    head = about(load=asdict(load) | {"partitions": PARTITIONS, "group_steps": TRAIN_STEPS, "rows": COLUMN_ROWS})
+    ahead_s = given.seconds + 2 * SETTLE_S
+    loads = {
+        form: Load(given.series, given.channels, int(ahead_s * pace / given.series), TRAIN_ROWS, given.seed)
+        for form, pace in BACKLOG_PER_S.items()
+        if not given.only or any(given.only in case.key and case.form == form for case in CASES)
+    }
+    head = about(load={form: asdict(load) for form, load in loads.items()} | {"partitions": PARTITIONS, "group_steps": TRAIN_STEPS, "rows": COLUMN_ROWS})
     print(json.dumps(head, indent=2), flush=True)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(load, given, Path(folder))
+        result = measure(loads, given, Path(folder))
     print_table(result["cases"], result["rivals"])
     head |= {"load_after": os.getloadavg()[0], "wall_s": round(time.monotonic() - begun)}
     print(f"\nseed {given.seed}, {head['wall_s']} s in all")
