@@ -3,12 +3,12 @@
     python benchmarks/throughput.py --out FILE.json [--seconds N] [--channels 38] [--series 20] [--seed S] [--only TEXT]
 
 More observations than the workers can take wait in two topics of four partitions, each with as many series: JSON, one a
-record, and columns of 50 a record; the profiles are fitted, on 2048 slots. Workers, each with one thread of numerics, then drain a topic. Counted
-is what Flux finds in the store, every 1.5 s for N seconds after the first scores are there. CPU seconds are those of
-the workers' processes alone; those of the broker and the store stand beside them. By the side, over the same topic and
-in the same run: a bare aiokafka loop, the CPU of each stage, the path under a kafka-python loop and as a faust agent
-that takes record by record (rivals.py); last, the time from produce to alert at half the measured load (latency.py).
-Anything else that runs on the machine lowers all of this, the CPU seconds least.
+record, and columns of 50 a record; the profiles are fitted, on 2048 slots. Workers, each with one thread of numerics,
+then drain a topic. Counted is what Flux finds in the store, every 1.5 s for N seconds after the first scores are there.
+CPU seconds are those of the workers' processes alone; those of the broker and the store stand beside them. By the side,
+over the same topic and in the same run: a bare aiokafka loop, the CPU of each stage, the path under a kafka-python loop
+and as a faust agent that takes record by record (rivals.py); last, the time from produce to alert at half the measured
+load (latency.py). Anything else that runs on the machine lowers all of this, the CPU seconds least.
 """
 
 from __future__ import annotations
@@ -284,7 +284,8 @@ def main() -> None:
         for form, pace in BACKLOG_PER_S.items()
         if not given.only or any(given.only in case.key and case.form == form for case in CASES)
     }
-    head = about(load={form: asdict(load) for form, load in loads.items()} | {"partitions": PARTITIONS, "group_steps": TRAIN_STEPS, "rows": COLUMN_ROWS})
+    shared = {"partitions": PARTITIONS, "group_steps": TRAIN_STEPS, "rows": COLUMN_ROWS}
+    head = about(load={form: asdict(load) for form, load in loads.items()} | shared)
     print(json.dumps(head, indent=2), flush=True)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

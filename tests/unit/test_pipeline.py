@@ -177,7 +177,7 @@ def test_a_restart_tells_what_the_undisturbed_run_tells(kill: int, saved: int, f
 def test_a_restart_between_late_data_and_its_revision_changes_nothing(
     back: int, at: int, wait: int, again: int, fitted: bool
 ) -> None:
-    """What late data moved beside their own slots is told again by whoever goes on, though its rows hold them already."""
+    """What late data moved beside their own slots is told again by who goes on, though its rows hold them already."""
     log = log_of(0.3 * signal(200))
     log.insert(at, record(0, at - back, {"a": 8.0}))
     log = [SourceRecord(SourcePosition("t", 0, i), r.timestamp_ns, None, r.value) for i, r in enumerate(log)]
