@@ -26,6 +26,7 @@ from stream_ad_models.neighbours import CHUNK, Found, Stored, measure
 from stream_ad_models.readings import RATIO_FLOOR, Reading, reading_of, standardised
 from stream_ad_models.window_stats import check_lengths
 
+Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
 
 __all__ = ["Recent", "WindowMemory", "read_alike"]
@@ -43,14 +44,15 @@ class Recent:
     def __init__(self, lengths: int, features: int, gap: int, span: int) -> None:
         self.gap, self.size = gap, gap + span
         self.blocks = 0  # put in so far
-        self.stored = Stored(torch.zeros((lengths, self.size, features)), torch.full((lengths, self.size), torch.inf))
+        vectors = torch.zeros((lengths, self.size, features), dtype=torch.float16)
+        self.stored = Stored(vectors, torch.full((lengths, self.size), torch.inf))
 
     def ages(self) -> NDArray[np.int64]:
         """How many blocks before the next one each place of the ring was put in, int64 [place]."""
         return np.asarray(1 + (self.blocks - 1 - np.arange(self.size)) % self.size, np.int64)
 
-    def put(self, vectors: Float32, norms: Float32) -> None:
-        """vectors: float32 [length, block, feature] as they would be stored; norms [length, block], infinite where a
+    def put(self, vectors: Float16, norms: Float32) -> None:
+        """vectors: float16 [length, block, feature] as they would be stored; norms [length, block], infinite where a
         window is not admitted."""
         first, count = self.blocks % self.size, vectors.shape[1]
         kept, squares = self.stored.vectors.numpy(), self.stored.norms.numpy()
@@ -67,15 +69,17 @@ class WindowMemory:
     """Stored windows of one family of features, all lengths, over rows of the same channels; windows end with each
     block of `hop` rows."""
 
-    def __init__(self, family: FeatureSet, lengths: Sequence[int], hop: int, table: Mapping[str, Float32]) -> None:
-        """table: centre, scale float32 [length, channel * size]; windows float32 [length, stored, channel * size],
-        standardised by them, NaN where a length has fewer; edge float32 [length], the largest held-out distance."""
+    def __init__(
+        self, family: FeatureSet, lengths: Sequence[int], hop: int, table: Mapping[str, Float32], windows: Float16
+    ) -> None:
+        """table: centre, scale float32 [length, channel * size]; edge float32 [length], the largest held-out distance.
+        windows: [length, stored, channel * size], standardised by centre and scale, NaN where a length has fewer."""
         if not lengths:
             raise ModelError("memory: expected at least one window length, found none")
         check_lengths(lengths, hop)
         self.family, self.lengths, self.hop = family, list(lengths), hop
         self.centre, self.scale, self.edge = table["centre"], table["scale"], table["edge"]
-        self.stored = Stored.of(torch.from_numpy(np.ascontiguousarray(table["windows"], np.float32)))
+        self.stored = Stored.of(torch.from_numpy(np.ascontiguousarray(windows, np.float16)))
 
     @property
     def channels(self) -> int:
@@ -108,7 +112,9 @@ class WindowMemory:
         for table in tables:
             lacking = most - len(table["windows"])
             table["windows"] = np.pad(table["windows"], ((0, lacking), (0, 0)), constant_values=np.nan)
-        memory = cls(family, usable, hop, {name: np.stack([t[name] for t in tables]) for name in tables[0]})
+        table = {name: np.stack([t[name] for t in tables]) for name in ("centre", "scale", "edge")}
+        windows = np.stack([each["windows"] for each in tables]).astype(np.float16)
+        memory = cls(family, usable, hop, table, windows)
         return memory, Reading(
             np.concatenate([each.log_ratio for each in readings], axis=1),
             np.concatenate([each.shares for each in readings], axis=1),
@@ -130,10 +136,9 @@ class WindowMemory:
 
     @classmethod
     def from_arrays(cls, family: str, arrays: Mapping[str, NDArray[np.generic]], prefix: str, hop: int) -> WindowMemory:
-        table = {
-            name: np.asarray(arrays[f"{prefix}.{name}"], np.float32) for name in ("centre", "scale", "windows", "edge")
-        }
-        return cls(FEATURE_SETS[family], np.asarray(arrays[f"{prefix}.lengths"]).tolist(), hop, table)
+        table = {name: np.asarray(arrays[f"{prefix}.{name}"], np.float32) for name in ("centre", "scale", "edge")}
+        windows = np.asarray(arrays[f"{prefix}.windows"], np.float16)
+        return cls(FEATURE_SETS[family], np.asarray(arrays[f"{prefix}.lengths"]).tolist(), hop, table, windows)
 
 
 def read_alike(
@@ -179,6 +184,7 @@ def _permitted(recents: Sequence[Recent], new: int) -> Tensor:
 def _admit(recents: Sequence[Recent], query: Tensor, ratio: Float32, seen: NDArray[np.bool_]) -> None:
     """Puts new blocks in. ratio, to the history alone, and seen: [series, length, block]."""
     admitted = (np.log(ratio + RATIO_FLOOR) < _ADMITTED) & seen
-    norms = np.where(admitted, query.square().sum(dim=3).numpy(), np.float32(np.inf))
-    for recent, vectors, squares in zip(recents, query.numpy(), norms, strict=True):
+    kept = query.half()
+    norms = np.where(admitted, kept.float().square().sum(dim=3).numpy(), np.float32(np.inf))
+    for recent, vectors, squares in zip(recents, kept.numpy(), norms, strict=True):
         recent.put(vectors, squares)

@@ -20,15 +20,16 @@ CHUNK = 256  # queries a call, over all series: bounds the memory to some 10 MB
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """vectors float32 [length, stored, feature], contiguous; norms [length, stored], infinite where there is no vector
-    (which may be NaN)."""
+    """vectors float16 [length, stored, feature], contiguous; norms float32 [length, stored], infinite where there is no
+    vector (which may be NaN). Half the bits hold twice as many series; what is worked out of them is float32."""
 
     vectors: Tensor
     norms: Tensor
 
     @classmethod
     def of(cls, vectors: Tensor) -> Stored:
-        return cls(vectors, vectors.square().sum(dim=2).nan_to_num(nan=torch.inf))
+        half = vectors.half()
+        return cls(half, half.float().square().sum(dim=2).nan_to_num(nan=torch.inf))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def measure(
     for at, each in enumerate(stored):
         norms = each.norms[:, None] if mask is None else _masked_norms(mask[at], each)
         there = norms.expand(lengths, queries, -1)
-        torch.baddbmm(there, query[at], each.vectors.transpose(1, 2), alpha=-2.0, out=apart[at, ..., : norms.shape[2]])
+        across = each.vectors.float().transpose(1, 2)
+        torch.baddbmm(there, query[at], across, alpha=-2.0, out=apart[at, ..., : norms.shape[2]])
     if permitted is not None:
         apart[..., :most].masked_fill_(~permitted[:, None], torch.inf)
     best = apart.topk(NEIGHBOURS, dim=3, largest=False)  # NaN counts as the largest
@@ -97,7 +99,7 @@ def measure(
         count = each.vectors.shape[1]
         if count:
             flat = best.indices[at].clamp(max=count - 1) + torch.arange(lengths)[:, None, None] * count
-            torch.index_select(each.vectors.view(-1, features), 0, flat.view(-1), out=near[at].view(-1, features))
+            near[at].view(-1, features).copy_(each.vectors.view(-1, features).index_select(0, flat.view(-1)))
     return _found(query, mask, near, missing, size)
 
 
@@ -121,5 +123,5 @@ def _found(query: Tensor, mask: Tensor | None, near: Tensor, missing: Tensor, si
 
 def _masked_norms(mask: Tensor, stored: Stored) -> Tensor:
     """Squares of the stored vectors' features that the query has [length, query, stored]."""
-    squares = torch.bmm(mask, stored.vectors.square().transpose(1, 2))
+    squares = torch.bmm(mask, stored.vectors.float().square().transpose(1, 2))
     return squares.masked_fill_(stored.norms.isinf()[:, None], torch.inf)
