@@ -57,7 +57,7 @@ class _State(msgspec.Struct):
     last_told_ns: int | None
     rows: _Rows | None = None
     waiting: list[tuple[int, dict[str, float], int]] = []  # event time, values, offset; then there is no grid
-    unsettled: dict[int, float] = {}  # slot -> score told, where late data may still move it: no rows tell it any more
+    unsettled: dict[int, float] = {}  # slot -> score told, where late data may still move it and no rows tell it now
 
 
 class _Newest(msgspec.Struct):
@@ -112,7 +112,7 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
         last_told_ns=series.teller.last_told_ns,
         rows=rows,
         waiting=[(one.event_time_ns, dict(one.values), at) for one, at in series.waiting],
-        unsettled=series.teller.told.scores(due.unsettled),
+        unsettled=series.teller.told.scores(due.unsettled, due.revisable_from),
     )
     return msgspec.msgpack.encode(state)
 
@@ -171,7 +171,9 @@ def _restore_told(series: Series, state: _State) -> None:
     if slots := sorted(state.revised.keys() | state.unsettled.keys()):
         scores = [state.unsettled.get(slot, np.nan) for slot in slots]
         revisions = [state.revised.get(slot, 0) for slot in slots]
-        series.teller.told.set(np.array(slots), np.array(scores), np.array(revisions, dtype=np.int32))
+        told = series.teller.told
+        told.set(np.array(slots), np.array(scores), np.array(revisions, dtype=np.int32))
+        told.mark(np.array(slots), ~np.isnan(scores))
 
 
 def _grid(series: Series, state: _State) -> Grid:

@@ -72,4 +72,5 @@ class Rounds:
         )
         self.unsaved.append(profile)
         series.use(profile)
+        series.teller.told.mark_all()
         series.windowing.queue[0] = work.after

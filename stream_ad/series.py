@@ -169,7 +169,7 @@ class Series:
         apart = np.diff(slots, prepend=newest)
         if slots[0] < max(grid.closed, due.rows.base) or (apart[1:] < 1).any():
             return False
-        if (apart >= 4 * self.scorer.lookback_steps).any():
+        if due.leaps(int(apart.max())):
             return False
         self.flushed = False
         due.rows.put_all(slots, indices, block.values.astype(np.float32), offsets)

@@ -20,6 +20,7 @@ from stream_ad.work import WindowWork
 __all__ = ["Scoring", "Teller", "Told", "merge_batches"]
 
 SAME = 5e-5  # a score that moved less than this (relative) is not told again
+NOISE = 1e-6  # and by less than this, in other batches, without any cause
 MAX_SPANS = 64
 
 
@@ -35,7 +36,11 @@ class Scoring:
 
 
 class Told:
-    """Score and revision of the last `capacity` slots that were told, in a ring made when the first is."""
+    """Score and revision of the last `capacity` slots that were told, in a ring made when the first is.
+
+    A slot is stale once its score, scored again now, would differ from what was told: after late data that moved it too
+    little, or under a new profile.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -45,6 +50,7 @@ class Told:
         self._slot = np.full(size, -1, dtype=np.int64)
         self._score = np.full(size, np.nan, dtype=np.float64)
         self._revision = np.zeros(size, dtype=np.int32)
+        self._stale = np.zeros(size, dtype=np.bool_)
 
     def of(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
         """Score (NaN = not told, or too long ago) and revision of each slot."""
@@ -58,13 +64,21 @@ class Told:
         if not len(self._slot):
             self._make(self._capacity)
         at = slots % self._capacity
-        self._slot[at], self._score[at], self._revision[at] = slots, score, revision
+        self._slot[at], self._score[at], self._revision[at], self._stale[at] = slots, score, revision, False
 
-    def scores(self, slots: range) -> dict[int, float]:
-        """Slot -> score, of those among `slots` that are known."""
-        score, _ = self.of(np.arange(slots.start, slots.stop, dtype=np.int64))
-        known = np.flatnonzero(~np.isnan(score))
-        return dict(zip((known + slots.start).tolist(), score[known].tolist(), strict=True))
+    def mark(self, slots: NDArray[np.int64], stale: NDArray[np.bool_]) -> None:
+        """Of slots that are known: whether they are stale."""
+        self._stale[slots % self._capacity] = stale
+
+    def mark_all(self) -> None:
+        """All that is known is stale."""
+        self._stale[:] = self._slot >= 0
+
+    def scores(self, slots: range, stale_from: int) -> dict[int, float]:
+        """Slot -> score, of the known ones among `slots` and of the stale ones from `stale_from` on."""
+        among = (self._slot >= slots.start) & (self._slot < slots.stop)
+        at = np.flatnonzero((among | (self._stale & (self._slot >= stale_from))) & ~np.isnan(self._score))
+        return dict(zip(self._slot[at].tolist(), self._score[at].tolist(), strict=True))
 
     def revised(self) -> dict[int, int]:
         """Slot -> revision, for those told more than once."""
@@ -119,8 +133,9 @@ class Teller:
         batch = replace(batch, revision=revision, alert_id=tuple(ids))
         new = np.ones(len(slots), dtype=bool)
         if work.why != "live":
-            moved = np.abs(batch.score - before) > SAME * np.maximum(np.abs(before), 1e-3)
-            new = ~again | moved | np.isin(slots, list(work.dirty))
+            apart = np.abs(batch.score - before) / np.maximum(np.abs(before), 1e-3)
+            new = ~again | (apart > SAME) | np.isin(slots, list(work.dirty))
+            self.told.mark(slots[~new], apart[~new] > NOISE)
         if new.any():
             self.told.set(slots[new], batch.score[new], revision[new])
             out.scores.append(_take(batch, new))

@@ -21,6 +21,7 @@ from stream_ad.work import FitWork, Why, WindowWork
 
 __all__ = ["Windowing"]
 
+FILLED_OVER = 4  # look-backs: over a shorter gap a history that is being filled goes on
 LEAST_SHARE = 8  # a first profile wants readings in one slot of so many, counted over a window
 
 
@@ -127,18 +128,31 @@ class Windowing:
             return  # in no window yet
         self.queue.append(self._work(self._rescored(min(dirty), self.next_end), "revise", dirty))
 
+    def leaps(self, apart: int) -> bool:
+        """Whether a reading so many slots after the newest one leaves slots between that no window has to be scored
+        for: all that came before it is told by then, and further back than a window looks."""
+        scorer = self.scorer
+        before = self.rules.lateness_steps + scorer.lookback_steps + scorer.hop_steps
+        filling = 0 if self.next_fit is None else FILLED_OVER * scorer.lookback_steps
+        return apart > max(before + self._until_told, filling)
+
+    @property
+    def _until_told(self) -> int:
+        """Slots that a series moves on from a slot until this one is told, at most."""
+        return self.rules.lateness_steps + self.scorer.delay_steps + 2 * self.scorer.hop_steps
+
     def jump_to(self, slot: int) -> None:
         """Before a reading far ahead of all others: tells what waits, then leaves the empty slots out.
 
         Nothing is lost by that: to a session, look-back slots without a reading are as good as none.
         """
         assert self.grid is not None
-        scorer, hop = self.scorer, self.scorer.hop_steps
-        if slot - self.grid.max_slot < 4 * scorer.lookback_steps or self.grid.max_slot < 0:
+        if self.grid.max_slot < 0 or not self.leaps(slot - self.grid.max_slot):
             return
-        self.grid.max_slot += self.rules.lateness_steps + scorer.delay_steps + 2 * hop
+        hop = self.scorer.hop_steps
+        self.grid.max_slot += self._until_told
         self.capture()
-        start = (slot - self.rules.lateness_steps - scorer.lookback_steps) // hop * hop
+        start = (slot - self.rules.lateness_steps - self.scorer.lookback_steps) // hop * hop
         self.next_end, self.next_emit = start + hop - 1, start
         self.rows = RowStore(len(self.channels.names), start)
         self.grid.max_slot = start
@@ -154,6 +168,14 @@ class Windowing:
             return self.origin
         back = self.rules.revise_steps + self.scorer.lookback_steps + 2 * self.scorer.hop_steps
         return max(0, min(self.grid.closed, self.next_emit) - back)
+
+    @property
+    def revisable_from(self) -> int:
+        """The oldest slot whose score late data may still move."""
+        if self.grid is None:
+            return 0
+        hop = self.scorer.hop_steps
+        return max(0, (self.grid.closed - self.rules.revise_steps) // hop * hop - self.scorer.delay_steps)
 
     @property
     def unsettled(self) -> range:

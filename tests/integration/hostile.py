@@ -9,7 +9,7 @@ import time
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,6 +91,10 @@ class Judge:
         self._newest: dict[tuple[int, str], int] = {}
         self._first: dict[tuple[int, str], int] = {}
 
+    def newest(self, names: Sequence[str]) -> list[tuple[tuple[int, str], int]]:
+        """Partition and series -> event time."""
+        return [(place, time_ns) for place, time_ns in self._newest.items() if place[1] in names]
+
     def expect(self, record: Record) -> Expected:
         readings, refused = judge(record.value, record.key, record.timestamp_ms)
         value = record.value
@@ -171,13 +175,13 @@ def mixed(good: list[Record], fuzzer: Fuzzer, count: int) -> Iterator[Record]:
         sent = due
 
 
-def closing(fuzzer: Fuzzer) -> Iterator[Record]:
-    """Two more readings of each own series: a lone one would wait for them."""
-    for name in OWN:
-        for _ in range(2):
-            time_ms = fuzzer.clocks[name] = max(fuzzer.clocks.get(name, START_MS), START_MS) + 1000
+def closing(judge: Judge) -> Iterator[Record]:
+    """Two more readings of each own series, wherever a changed byte has put one: a lone one would wait for them."""
+    for (partition, name), newest_ns in judge.newest(OWN):
+        for number in (1, 2):
+            time_ms = newest_ns // 10**6 + 1000 * number
             body = {"series": name, "time": time_ms, "values": {"a": 1.0}}
-            yield Record("closing", fuzzer.partition_of(name), None, json.dumps(body).encode(), time_ms)
+            yield Record("closing", partition, None, json.dumps(body).encode(), time_ms)
 
 
 def opening(fuzzer: Fuzzer) -> Iterator[Record]:
@@ -213,7 +217,8 @@ def run_hostile(
             one.create_topic(PARTITIONS)
             one.start()
         _publish(clean, good, Judge())
-        expected = _publish(run, _hostile_stream(good, count, seed), Judge())
+        judge = Judge()
+        expected = _publish(run, _hostile_stream(good, count, seed, judge), judge)
         say(f"sent after {time.monotonic() - begun:.0f} s")
         for one in (clean, run):
             one.wait_until_read(drain_s)
@@ -234,11 +239,11 @@ def run_hostile(
         clean.close()
 
 
-def _hostile_stream(good: list[Record], count: int, seed: int) -> Iterator[Record]:
+def _hostile_stream(good: list[Record], count: int, seed: int, judge: Judge) -> Iterator[Record]:
     fuzzer = Fuzzer(random.Random(seed), OWN, FAR, PARTITIONS, {n: (i % PARTITIONS, "y") for i, n in enumerate(GOOD)})
     yield from opening(fuzzer)
     yield from mixed(good, fuzzer, count)
-    yield from closing(fuzzer)
+    yield from closing(judge)
 
 
 def _publish(run: Run, records: Iterable[Record], judge: Judge) -> Places:
