@@ -91,10 +91,14 @@ class Worker:
         self.signal(signal.SIGKILL)
         self.wait(30)
 
-    def terminate(self) -> int | None:
-        """Exit code after SIGTERM; None when it had to be killed."""
-        self.asked = True
-        self.signal(signal.SIGTERM)
+    def ask(self) -> None:
+        """Sends SIGTERM, once: a second one would end it at once."""
+        if not self.asked:
+            self.asked = True
+            self.signal(signal.SIGTERM)
+
+    def ended(self) -> int | None:
+        """Exit code of one that was asked to end; None when it had to be killed."""
         code = self.wait(_GRACE_S)
         if code is None:
             self.kill()
@@ -139,9 +143,12 @@ class Crew:
         with self._lock:
             if worker.asked or worker not in self.running:
                 return False
-            worker.asked = True
+            if gently:
+                worker.ask()
+            else:
+                worker.asked = True
         if gently:
-            self.not_in_time += worker.terminate() is None
+            self.not_in_time += worker.ended() is None
         else:
             worker.kill()
         self._forget(worker)
@@ -152,9 +159,8 @@ class Crew:
         self._ending.set()
         self._supervisor.join()
         for worker in self.running:
-            worker.asked = True
-            worker.signal(signal.SIGTERM)
-        codes = [worker.terminate() for worker in self.running]
+            worker.ask()
+        codes = [worker.ended() for worker in self.running]
         for worker in list(self.running):
             self._forget(worker)
         return codes
