@@ -122,7 +122,8 @@ class Teller:
         batch, slots = _batch(self.series, scoring, work.windows[place], work.seen[place], scored)
         before, revision = self.told.of(slots)
         if work.why == "recall":
-            lost = np.isnan(before)  # what the state kept was told before the late data that the rows hold by now
+            # what the state kept was told before the late data that the rows hold by now, and what it did not, not at all
+            lost = np.isnan(before) & ~np.isin(slots, list(work.dirty))
             self.told.set(slots[lost], batch.score[lost], revision[lost])
             return
         self.first_told_ns = self.first_told_ns or int(batch.event_time_ns[0])

@@ -201,8 +201,9 @@ class Windowing:
         return self._work(windows, "provisional", dirty)
 
     def recall(self) -> None:
-        """After reading back: the session is refilled, what late data may revise is scored again silently."""
+        """After reading back: the session is refilled, what late data may revise is scored again silently. Slots that
+        late data changed and no work has captured are named: there may have been no reading to tell before."""
         if self.grid is None or self.told_from is None:
             return
         revisable = max(self.told_from, self.grid.closed - self.rules.revise_steps)
-        self.queue.append(self._work(self._rescored(revisable, self.next_end), "recall"))
+        self.queue.append(self._work(self._rescored(revisable, self.next_end), "recall", self.dirty))

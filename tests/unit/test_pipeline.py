@@ -168,26 +168,31 @@ def test_a_restart_tells_what_the_undisturbed_run_tells(kill: int, saved: int, f
 
 @given(
     late=st.lists(
-        st.tuples(st.integers(80, 180), st.integers(1, 60), st.floats(-7, 1)),
+        st.tuples(st.integers(80, 180), st.integers(1, 60), st.floats(-7, 1), st.booleans()),
         min_size=1,
         max_size=12,
-        unique_by=lambda t: t[0],
+        unique_by=lambda each: each[0],
     ),
     saved=st.lists(st.integers(90, 199), min_size=1, max_size=4),
     fitted=st.booleans(),
 )
-@example(late=[(90, 27, -3.0)], saved=[90], fitted=False)  # told under a profile, moved under the next
+@example(late=[(90, 27, -3.0, False)], saved=[90], fitted=False)  # told under a profile, moved under the next
+@example(late=[(100, 20, 0.0, True)], saved=[100], fitted=True)  # nothing to tell before it came
 @settings(max_examples=80, deadline=None)
 def test_restarts_amid_late_data_change_nothing(
-    late: list[tuple[int, int, float]], saved: list[int], fitted: bool
+    late: list[tuple[int, int, float, bool]], saved: list[int], fitted: bool
 ) -> None:
     """What late data moved is told again by who goes on, though its rows hold them already; what they moved too little
-    is not, and neither is what a new profile alone would move."""
+    is not, and neither is what a new profile alone would move. late: where in the log, slots back, the power of ten it
+    lies apart, and whether it is the slot's only reading."""
     values = 0.3 * signal(200)
-    log = log_of(values)
-    for at, back, power in sorted(late, reverse=True):
-        log.insert(at, record(0, at - back, {"a": float(values[at - back, 0]) + 10.0**power}))
-    log = [SourceRecord(SourcePosition("t", 0, i), r.timestamp_ns, None, r.value) for i, r in enumerate(log)]
+    sent: list[SourceRecord | None] = [*log_of(values)]
+    for at, back, _, alone in late:
+        sent[at - back] = None if alone else sent[at - back]
+    for at, back, power, _ in sorted(late, reverse=True):
+        sent.insert(at, record(0, at - back, {"a": float(values[at - back, 0]) + 10.0**power}))
+    left = [one for one in sent if one is not None]
+    log = [SourceRecord(SourcePosition("t", 0, i), r.timestamp_ns, None, r.value) for i, r in enumerate(left)]
 
     def store() -> MemoryProfiles:
         return fitted_profiles() if fitted else MemoryProfiles()
