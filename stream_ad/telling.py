@@ -122,7 +122,7 @@ class Teller:
         batch, slots = _batch(self.series, scoring, work.windows[place], work.seen[place], scored)
         before, revision = self.told.of(slots)
         if work.why == "recall":
-            # what the state kept was told before the late data that the rows hold by now, and what it did not, not at all
+            # of the slots that late data changed, the state kept what was told before; the others were not told
             lost = np.isnan(before) & ~np.isin(slots, list(work.dirty))
             self.told.set(slots[lost], batch.score[lost], revision[lost])
             return
