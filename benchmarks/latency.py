@@ -23,10 +23,10 @@ from tests.integration.jobs import Job
 from tests.services.influxdb import Influx, create_bucket
 from tests.services.process import wait_until
 
-TOPIC, PARTITIONS = "latency", 4
+PARTITIONS = 4
 STEP_MS = 20
 SECONDS = 40.0
-HOP, DELAY, LATENESS = 16, 32, 1  # the defaults of the scorer and of the settings
+HOP, DELAY, LATENESS = 16, 32, 1  # the defaults of the settings
 START_S = 90.0
 
 
@@ -48,31 +48,38 @@ class Openings(threading.Thread):
         self._consumer.close()
 
 
+def steps_of(hop: int) -> dict[str, str]:
+    """The settings of a hop, with a delay that it divides."""
+    return {"STREAM_AD__DETECTOR__HOP_STEPS": str(hop), "STREAM_AD__DETECTOR__DELAY_STEPS": str(max(DELAY, hop))}
+
+
 def measure_latency(
-    home: Path, kafka: str, influx: Influx, rate: float, channels: int, seed: int, scorer: str = "group"
+    home: Path, kafka: str, influx: Influx, rate: float, channels: int, seed: int, workers: int = 1, hop: int = HOP
 ) -> dict[str, Any]:
-    """Seconds from the produced slot to the alert, and without what the settings ask for: median and 99% quantile."""
+    """Seconds from the produced slot to the alert, and without what the settings ask for: median and 99% quantile. With
+    the group model."""
     series = max(1, round(rate * STEP_MS / 1000))
     stream = Stream(series, channels, series * 1000 / STEP_MS, seed)
-    job = Job(home, kafka, create_bucket(influx, f"latency-{seed}"), TOPIC, "latency", step=f"{STEP_MS}ms")
-    job.environment |= {"STREAM_AD__DETECTOR__SCORER": scorer, "OMP_NUM_THREADS": "1"}
+    name = f"latency-{workers}-{hop}"
+    job = Job(home / name, kafka, create_bucket(influx, name), name, name, step=f"{STEP_MS}ms")
+    job.environment |= {"STREAM_AD__DETECTOR__SCORER": "group", "OMP_NUM_THREADS": "1"} | steps_of(hop)
     job.environment |= {"STREAM_AD__INFLUXDB__CHANNEL_DETAIL": "none", "STREAM_AD__DETECTOR__SILENCE": "30s"}
     job.init()
-    files = stream.write_history(home)
-    if scorer == "group":
-        job.run("train", *files[:20], "--group", "default", "--steps", "50")
+    files = stream.write_history(job.home)
+    job.run("train", *files[:20], "--group", "default", "--steps", "50")
     job.run("fit", *files, "--step", job.step, timeout_s=1200)
     job.create_topic(PARTITIONS)
-    worker = job.worker()
+    crew = [job.worker() for _ in range(workers)]
+    share = PARTITIONS // workers
     try:
-        if not wait_until(lambda: job.assigned(worker) >= PARTITIONS, timeout_s=START_S, every_s=0.5):
-            raise SystemExit(f"the worker did not start: {job.log_of(worker)[-2000:]}")
-        return _watched(job, stream) | {"scorer": scorer, "series": series, "observations_per_s": round(stream.rate)}
+        if not wait_until(lambda: all(job.assigned(one) >= share for one in crew), timeout_s=START_S, every_s=0.5):
+            raise SystemExit(f"a worker did not start: {job.log_of(crew[0])[-2000:]}")
+        return _watched(job, stream, hop) | {"series": series, "observations_per_s": round(stream.rate)}
     finally:
         job.close()
 
 
-def _watched(job: Job, stream: Stream) -> dict[str, Any]:
+def _watched(job: Job, stream: Stream, hop: int) -> dict[str, Any]:
     context = get_context("spawn")
     late, steps = context.Queue(), round(SECONDS * 1000 / STEP_MS)
     openings = Openings(job.kafka, f"{job.namespace}.alerts")
@@ -90,7 +97,7 @@ def _watched(job: Job, stream: Stream) -> dict[str, Any]:
     step_ns = STEP_MS * 1_000_000
     # A slot is told with the window that ends `delay` slots later or more, at the end of a hop; that closes with the
     # reading after it. The grid begins with the first reading: the worst place in the hop stands for the unknown one.
-    asked_ns = (DELAY + HOP - 1 + LATENESS) * step_ns
+    asked_ns = (max(DELAY, hop) + hop - 1 + LATENESS) * step_ns
     whole = (told - slots) / 1e9
     beyond = whole - asked_ns / 1e9
     return {

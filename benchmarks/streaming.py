@@ -1,6 +1,6 @@
 """What waiting and having seen little cost: VUS-PR by delay and hop, and by the rows that a series has been seen for.
 
-    python benchmarks/streaming.py --data DIR --out FILE.json [--seed S] [--jobs N] [--hops 4,8,16,32]
+    python benchmarks/streaming.py --data DIR --out FILE.json [--seed S] [--jobs N] [--hops 4,8,16,32,64]
         [--part P] [--rows universal,memory]
 
 Delay and hop (part `delay`): the series of DIR/tsb_ad_m_published.csv as in accuracy.py, the default and the
@@ -49,8 +49,8 @@ from stream_ad.ports import Scorer
 from stream_ad.settings import Settings
 
 MEASURES = 1
-DELAYS, HOPS = (0, 8, 16, 32, 64), (1, 4, 8, 16, 32)
-DEFAULT_HOPS = "4,8,16,32"  # hop 1 takes 16 times as long as hop 16
+DELAYS, HOPS = (0, 8, 16, 32, 64), (1, 4, 8, 16, 32, 64)
+DEFAULT_HOPS = "4,8,16,32,64"  # hop 1 takes 16 times as long as hop 16
 SEEN = (0, 128, 256, 512, 1024, 2048)
 EVERYTHING = -1
 MOST_SERIES, MOST_ROWS = 4, 4000

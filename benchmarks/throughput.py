@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 
 import psutil
 from about import about
-from latency import measure_latency
+from latency import HOP, measure_latency, steps_of
 from processes import cpu_s, listener
 from rivals import KINDS
 from synthetic_load import Load
@@ -57,24 +57,27 @@ TOPICS = {"single": "throughput", "columns": "throughput-columns"}
 
 @dataclass(frozen=True)
 class Case:
-    """detail: influxdb.channel_detail; form: observations one a record, or in columns."""
+    """detail: influxdb.channel_detail; form: observations one a record, or in columns; hop: detector.hop_steps."""
 
     scorer: str
     detail: str
     form: str
     workers: int = 1
+    hop: int = HOP
 
     @property
     def key(self) -> str:
-        return f"{self.scorer}, detail {self.detail}, {self.form}, {self.workers} worker{'s' * (self.workers > 1)}"
+        hop = f"hop {self.hop}, " * (self.hop != HOP)
+        return f"{self.scorer}, {hop}detail {self.detail}, {self.form}, {self.workers} worker{'s' * (self.workers > 1)}"
 
 
 CASES = [
     *(Case(s, d, f) for s in ("universal", "group") for d in ("none", "all") for f in ("single", "columns")),
     Case("group", "none", "single", 2),
     Case("group", "none", "columns", 2),
+    *(Case("group", "none", form, workers, 64) for form in ("single", "columns") for workers in (1, 2)),
 ]
-LATENCY_CASE = Case("group", "none", "single")
+LATENCY_CASES = [Case("group", "none", "single", workers, hop) for workers, hop in ((1, HOP), (1, 64), (2, 64))]
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,9 @@ def fill_topics(address: str, loads: Mapping[str, Load]) -> dict[str, Any]:
     return told
 
 
-def fit(base: Job, files: list[str], scorer: str) -> float:
+def fit(base: Job, files: list[str], scorer: str, hop: int) -> float:
     """Seconds it took; the group model is trained first."""
-    job = job_of(base, Case(scorer, "none", "single"), base.influx)
+    job = job_of(base, Case(scorer, "none", "single", hop=hop), base.influx)
     begun = time.monotonic()
     if scorer == "group":
         job.run("train", *files, "--group", "default", "--steps", str(TRAIN_STEPS), timeout_s=FIT_S)
@@ -124,12 +127,13 @@ def job_of(base: Job, case: Case, influx: Influx) -> Job:
     job = Job(base.home / name, base.kafka, influx, TOPICS[case.form], name)
     job.init()
     job.environment |= {
-        "STREAM_AD__MODELS__URL": str(base.home / "models"),
+        "STREAM_AD__MODELS__URL": str(base.home / f"models-{case.hop}"),
         "STREAM_AD__DETECTOR__SCORER": case.scorer,
         "STREAM_AD__DETECTOR__SILENCE": "60s",
         "STREAM_AD__INFLUXDB__CHANNEL_DETAIL": case.detail,
         "OMP_NUM_THREADS": "1",
     }
+    job.environment |= steps_of(case.hop)
     return job
 
 
@@ -249,9 +253,10 @@ def measure(loads: Mapping[str, Load], given: argparse.Namespace, home: Path) ->
         base = Job(home, kafka, store, TOPICS["single"], "throughput")
         files = load.write_history(home)
         with ThreadPoolExecutor(2) as threads:
-            fits = {scorer: threads.submit(fit, base, files, scorer) for scorer in ("universal", "group")}
+            needed = sorted({(case.scorer, case.hop) for case in wanted})  # the rivals' is among all of them
+            fits = {key: threads.submit(fit, base, files, *key) for key in needed}
             sent = fill_topics(kafka, loads)
-            prepared = {scorer: future.result() for scorer, future in fits.items()}
+            prepared = {f"{scorer}, hop {hop}": future.result() for (scorer, hop), future in fits.items()}
         print(f"ready: {sent}, fitted in {prepared} s", flush=True)
         rivals = {}
         for kind in KINDS if not given.only else ():
@@ -263,9 +268,12 @@ def measure(loads: Mapping[str, Load], given: argparse.Namespace, home: Path) ->
             print(json.dumps({key: value for key, value in cases[-1].items() if key != "samples"}), flush=True)
         found = {"sent": sent, "prepared_s": prepared, "rivals": rivals, "cases": cases}
         if not given.only:
-            rate = next(case["observations_per_s"] for case in cases if case["case"] == LATENCY_CASE.key) / 2
-            found["latency"] = measure_latency(home / "latency", kafka, store, rate, load.channels, load.seed)
-            print("latency", json.dumps(found["latency"]), flush=True)
+            found["latency"] = {}
+            for case in LATENCY_CASES:
+                rate = next(done["observations_per_s"] for done in cases if done["case"] == case.key) / 2
+                told = measure_latency(home, kafka, store, rate, load.channels, load.seed, case.workers, case.hop)
+                found["latency"][case.key] = told
+                print("latency", case.key, json.dumps(told), flush=True)
     return found
 
 

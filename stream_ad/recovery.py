@@ -57,6 +57,7 @@ class _State(msgspec.Struct):
     last_told_ns: int | None
     rows: _Rows | None = None
     waiting: list[tuple[int, dict[str, float], int]] = []  # event time, values, offset; then there is no grid
+    scorer: str = ""  # name and version; of another one only what was told counts
     unsettled: dict[int, float] = {}  # slot -> score told, where late data may still move it and no rows tell it now
 
 
@@ -105,6 +106,7 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
         dirty=sorted(due.dirty),
         revised=series.teller.told.revised(),
         profile=series.profile.version if series.profile else "",
+        scorer=f"{series.scorer.name}-{series.scorer.version}",
         tracker=told["tracker"],
         spans=told["spans"],
         early=told["early"],
@@ -155,7 +157,9 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
     series.teller.first_told_ns, series.teller.last_told_ns = state.first_told_ns, state.last_told_ns
     series.resume_offset = state.offset
     series.teller.restore(state.tracker, state.spans, state.early)
-    if state.profile:
+    if state.scorer != f"{series.scorer.name}-{series.scorer.version}":
+        series.start_over(profiles.load(series.key.series, series.scorer.name))
+    elif state.profile:
         profile = profiles.load(series.key.series, series.scorer.name, state.profile)
         if profile is None:
             raise ModelError(

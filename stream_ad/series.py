@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +24,20 @@ from stream_ad.work import WindowWork
 
 __all__ = ["Key", "Series"]
 
+log = logging.getLogger(__name__)
+
 MAX_WAITING = 4096
 MAX_QUEUED = 32  # pieces of work, each of at most a look-back of windows
+
+
+@cache
+def _warn(scorer: str, expected: str, found: str) -> None:
+    """Once for all series that it is true of."""
+    log.warning(
+        "there are profiles of another version of scorer %r: new ones are filled as the streams go, `stream-ad fit` "
+        "makes them at once; expected version %s, found %s",
+        *(scorer, expected, found),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +86,28 @@ class Series:
 
     def begin(self, profile: Profile | None) -> None:
         """Starts with the promoted profile, or by filling one as the stream goes."""
+        profile = self._fitting(profile)
         self.adopt_channels(profile.channels if profile else self.rules.channels)
         if profile is not None:
             self.use(profile)
         self.windowing.begin(profile)
+
+    def start_over(self, profile: Profile | None) -> None:
+        """What was told so far came of another scorer: goes on with the promoted profile, or fills one from the rows
+        that are read back."""
+        profile = self._fitting(profile)
+        if profile is not None and profile.channels != tuple(self.channels.names):
+            profile = None  # the rows are of these channels
+        if profile is not None:
+            self.use(profile)
+        self.windowing.start_over(profile)
+
+    def _fitting(self, profile: Profile | None) -> Profile | None:
+        """None in place of a profile that another version of the scorer fitted: it means something else."""
+        if profile is None or profile.scorer_version == self.scorer.version:
+            return profile
+        _warn(self.scorer.name, self.scorer.version, profile.scorer_version)
+        return None
 
     def adopt_channels(self, channels: tuple[str, ...]) -> None:
         self.channels.adopt(channels)

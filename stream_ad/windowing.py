@@ -57,6 +57,23 @@ class Windowing:
         if profile.origin == "auto" and profile.slots < self.rules.memory_steps:
             self.next_fit = 2 * profile.slots  # goes on filling, from this stream's own rows
 
+    def start_over(self, profile: Profile | None) -> None:
+        """Another scorer goes on, on its own hop, behind what was told; without a profile one is filled from the rows
+        that there are."""
+        self.told_from = self.next_fit = None
+        begin = max(self.next_emit, self.rows.base)
+        if begin == 0:
+            self.begin(profile)
+            return
+        hop = self.scorer.hop_steps
+        self.next_end = (begin + self.scorer.delay_steps) // hop * hop + hop - 1
+        if profile is not None:
+            self.told_from = self.next_emit = begin
+            return
+        self.next_end -= hop  # the profile first, then the window that tells
+        self.origin = -(-self.rows.base // hop) * hop
+        self.next_fit = self.scorer.window_steps
+
     def capture(self) -> None:
         """Queues what the slots closed by now ask for."""
         assert self.grid is not None
@@ -93,8 +110,10 @@ class Windowing:
         history = self.rows.window(self.origin, end + 1)
         after = self._work(self._refill(end + self.scorer.hop_steps), "recall")
         self.queue.append(FitWork(history, self.grid.time_of(end), after))
-        if self.told_from is None:
-            self.told_from = self.next_emit = end + 1
+        if self.told_from is None:  # what was told before by another scorer goes on where that ended
+            oldest = end + 1 + self.scorer.hop_steps - self.scorer.window_steps
+            start = max(self.next_emit, oldest) if self.next_emit else end + 1
+            self.told_from = self.next_emit = start
         following = 2 * (end + 1 - self.origin)
         self.next_fit = following if following <= self.rules.memory_steps else None
 

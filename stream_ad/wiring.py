@@ -52,7 +52,8 @@ def _universal(settings: Settings) -> Scorer:
     from stream_ad_models.imputer import UniversalImputer
     from stream_ad_models.scorers import ImputationScorer
 
-    return ImputationScorer(UniversalImputer.load(), delay_steps=settings.detector.delay_steps)
+    steps = settings.detector
+    return ImputationScorer(UniversalImputer.load(), hop_steps=steps.hop_steps, delay_steps=steps.delay_steps)
 
 
 def _group(settings: Settings) -> Scorer:
@@ -62,14 +63,14 @@ def _group(settings: Settings) -> Scorer:
     path = group_path(settings)
     if not path.exists():
         raise ConfigError(f"group model {path} does not exist", mend="train it: stream-ad train FILE... --group NAME")
-    return ImputationScorer(GroupImputer.load(path), delay_steps=settings.detector.delay_steps)
+    steps = settings.detector
+    return ImputationScorer(GroupImputer.load(path), hop_steps=steps.hop_steps, delay_steps=steps.delay_steps)
 
 
 def _lone(module: str, name: str, settings: Settings) -> Scorer:
-    """A scorer that asks for nothing but its delay; imported when it is chosen, as some are heavy or optional."""
-    scorer: Scorer = getattr(import_module(f"stream_ad_models.{module}"), name)(
-        delay_steps=settings.detector.delay_steps
-    )
+    """A scorer that asks for nothing but its steps; imported when it is chosen, as some are heavy or optional."""
+    make, steps = getattr(import_module(f"stream_ad_models.{module}"), name), settings.detector
+    scorer: Scorer = make(hop_steps=steps.hop_steps, delay_steps=steps.delay_steps)
     return scorer
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import IsolationForest
 
-from stream_ad_models.defaults import DELAY_STEPS
+from stream_ad_models.defaults import DELAY_STEPS, HOP_STEPS
 from stream_ad_models.trees import Trees, TreeScorer
 
 Float64 = NDArray[np.float64]
@@ -26,8 +26,8 @@ class IsolationForestScorer(TreeScorer):
     name = "iforest"
     revision = "1"
 
-    def __init__(self, seed: int = 0, *, delay_steps: int = DELAY_STEPS) -> None:
-        super().__init__(delay_steps=delay_steps)
+    def __init__(self, seed: int = 0, *, hop_steps: int = HOP_STEPS, delay_steps: int = DELAY_STEPS) -> None:
+        super().__init__(hop_steps=hop_steps, delay_steps=delay_steps)
         self._seed = seed
 
     def grow(self, rows: Float64) -> Trees:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from stream_ad_models.defaults import DELAY_STEPS
+from stream_ad_models.defaults import DELAY_STEPS, HOP_STEPS
 from stream_ad_models.pointwise import Arrays
 from stream_ad_models.subsequences import Rebuilder, SubsequenceScorer
 
@@ -28,8 +28,8 @@ class KMeansScorer(SubsequenceScorer):
     name = "kmeans"
     revision = "1"
 
-    def __init__(self, seed: int = 0, *, delay_steps: int = DELAY_STEPS) -> None:
-        super().__init__(delay_steps=delay_steps)
+    def __init__(self, seed: int = 0, *, hop_steps: int = HOP_STEPS, delay_steps: int = DELAY_STEPS) -> None:
+        super().__init__(hop_steps=hop_steps, delay_steps=delay_steps)
         self._seed = seed
 
     def teach(self, subsequences: Float64) -> dict[str, NDArray[np.generic]]:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stream_ad.errors import ConfigError
-from stream_ad_models.defaults import DELAY_STEPS
+from stream_ad_models.defaults import DELAY_STEPS, HOP_STEPS
 from stream_ad_models.pointwise import Arrays, Learned, PointErrors, PointwiseScorer, PointwiseSession
 
 Float64 = NDArray[np.float64]
@@ -96,8 +96,8 @@ class MatrixProfileScorer(PointwiseScorer):
     name = "matrixprofile"
     revision = "1"
 
-    def __init__(self, *, delay_steps: int = DELAY_STEPS) -> None:
-        super().__init__(delay_steps=delay_steps)
+    def __init__(self, *, hop_steps: int = HOP_STEPS, delay_steps: int = DELAY_STEPS) -> None:
+        super().__init__(hop_steps=hop_steps, delay_steps=delay_steps)
         try:
             import stumpy  # noqa: F401
         except ImportError as error:

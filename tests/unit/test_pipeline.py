@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -209,6 +210,38 @@ def test_restarts_amid_late_data_change_nothing(
     held, wanted = contents(outs), contents(run(log, [], conf, store()))
     assert {k: v[1] for k, v in held.items()} == {k: v[1] for k, v in wanted.items()}
     assert {k: v[0] for k, v in held.items()} == pytest.approx({k: v[0] for k, v in wanted.items()}, rel=1e-4)
+
+
+@pytest.mark.parametrize(("hop", "delay"), [(8, 8), (2, 0), (4, 3)])
+@pytest.mark.parametrize("stop", [20, 60, 131])
+@pytest.mark.parametrize(("before", "after"), [(True, True), (True, False), (False, True), (False, False)])
+def test_another_scorer_goes_on_where_the_last_one_stopped(
+    hop: int, delay: int, stop: int, before: bool, after: bool
+) -> None:
+    """No slot that was to be told is left out, none is told twice; with a profile of its own the scores are its own."""
+    log, conf = log_of(signal(200)), make_settings()
+    scorer = LevelScorer(version="2", hop_steps=hop, delay_steps=delay)
+    store = fitted_profiles() if before else MemoryProfiles()
+    first = Pipeline(conf, SCORER, store)
+    outs = [first.process(log[:stop])]
+    made = first.checkpoint("t", 0)
+    if after:
+        own = fitted_profiles().load("s", "level")
+        assert own is not None
+        store.save(replace(own, scorer_version="2", version="fit-2"), promote=True)
+    second = Pipeline(conf, scorer, store)
+    begin = second.assign("t", 0, *made) if made else 0
+    outs += [second.process(log[begin or 0 :]), second.flush()]
+    told = [int(t - START_NS) // STEP_NS for out in outs for batch in out.scores for t in batch.event_time_ns]
+    untold = 0 if before and (after or told[0] == 0) else None
+    assert len(told) == len(set(told))
+    assert sorted(told) == list(range(min(told) if untold is None else untold, 200))
+    assert min(told) <= 2 * SCORER.window_steps
+    if after:
+        pure = Pipeline(conf, scorer, store)
+        wanted, held = contents([pure.process(log), pure.flush()]), contents(outs)
+        new = [key for key in held if key[1] >= START_NS + (stop + 8) * STEP_NS]
+        assert {k: held[k][0] for k in new} == pytest.approx({k: wanted[k][0] for k in new}, rel=1e-9)
 
 
 def test_a_restart_reads_back_no_more_than_the_windows_need() -> None:

@@ -20,6 +20,8 @@ def test_a_scorer_goes_by_its_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in SCORERS if name != "group"])
 def test_every_scorer_waits_as_long_as_it_is_told(name: str) -> None:
+    slower = build_scorer(Settings(detector=DetectorSettings(scorer=name, delay_steps=32, hop_steps=32)))
+    assert (slower.delay_steps, slower.hop_steps) == (32, 32)
     settings = Settings(detector=DetectorSettings(scorer=name, delay_steps=16))
     usual, sooner = build_scorer(_settings(name)), build_scorer(settings)
     assert (usual.delay_steps, sooner.delay_steps) == (32, 16)
