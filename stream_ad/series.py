@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -115,10 +115,12 @@ class Series:
 
     def use(self, profile: Profile) -> None:
         """Scores with `profile` from the next window on; its session starts empty."""
-        self.profile = profile
         grid = self.windowing.grid
+        self.profile = profile
         step_ns = grid.step_ns if grid else (self.rules.step_ns or profile.step_ns or 1_000_000_000)
         self.calibration = Calibration.fit(profile.fitted.held_out, step_ns / 1e9, self.rules.false_alarms_per_s)
+        if grid is not None:  # nothing is calibrated again, and these are a tenth of the series' memory
+            self.profile = replace(profile, fitted=replace(profile.fitted, held_out=np.empty(0)))
         try:
             self.session = self.scorer.open(profile.fitted.arrays)
         except (LookupError, TypeError, ValueError) as error:  # arrays of other names, kinds or shapes

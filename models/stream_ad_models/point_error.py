@@ -7,6 +7,7 @@ w = max(2, 24 / K^(1/3)) steps for K channels as far as the delay lets it, and t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,7 @@ class PointError:
     def __init__(self, means: Float64, hop: int, ahead: int) -> None:
         """ahead: blocks of errors known after a slot's own."""
         self.means, self._ahead, self._back = means, ahead, -(-BACK_STEPS // hop)
-        width = max(2.0, 24.0 / len(means) ** (1 / 3))
-        slot, row = np.arange(hop)[:, None], np.arange(-self._back * hop, (1 + ahead) * hop)
-        apart = row - slot
-        # The same reach for every slot of a block.
-        kernel = np.where((apart >= -BACK_STEPS) & (apart <= ahead * hop), np.exp(-np.abs(apart) / width), 0.0)
-        self._kernel = (kernel / kernel.sum(axis=1, keepdims=True)).reshape(hop, self._back + 1 + ahead, hop)
+        self._kernel = _kernel(len(means), hop, self._back, ahead)
 
     @staticmethod
     def learn(errors: Float32) -> Float64:
@@ -56,12 +52,22 @@ class PointError:
         wanted = blocks[:, None] + np.arange(-self._back, self._ahead + 1)
         inside = (wanted >= first) & (wanted < first + levels.shape[-2]) & (wanted <= known[:, None])
         around = np.where(inside[..., None], levels[..., np.where(inside, wanted - first, 0), :], 0.0)
-        hop = levels.shape[-1]
-        return np.asarray(around.reshape(*around.shape[:-2], -1) @ self._kernel.reshape(hop, -1).T)
+        return np.asarray(around.reshape(*around.shape[:-2], -1) @ self._kernel.T)
 
     @staticmethod
     def log(smoothed: Float64) -> Float64:
         return np.asarray(np.log(smoothed + _LOG_FLOOR))
+
+
+@lru_cache
+def _kernel(channels: int, hop: int, back: int, ahead: int) -> Float64:
+    """Weights of the slots of the blocks around, for each slot of a block [hop, (back + 1 + ahead) * hop]; one for all
+    series that are alike."""
+    width = max(2.0, 24.0 / channels ** (1 / 3))
+    apart = np.arange(-back * hop, (1 + ahead) * hop) - np.arange(hop)[:, None]
+    # The same reach for every slot of a block.
+    kernel = np.where((apart >= -BACK_STEPS) & (apart <= ahead * hop), np.exp(-np.abs(apart) / width), 0.0)
+    return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
 
 
 def _levels(errors: Float32, means: Float64) -> Float64:
