@@ -9,7 +9,16 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ad.records import Alert, DeadLetter, Outputs, ScoreBatch, SeriesStatus, SourceRecord
+from stream_ad.records import (
+    Alert,
+    DeadLetter,
+    Outputs,
+    ScoreBatch,
+    ScoreExtent,
+    ScoreTrace,
+    SeriesStatus,
+    SourceRecord,
+)
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -273,6 +282,28 @@ class ScoreReader(Protocol):
     def scores(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> list[ScoreBatch]:
         """In time order; empty when there is nothing. Batches of one series may differ in channels; without detail
         they have none (and come much sooner)."""
+        ...
+
+    def score_pages(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> Iterator[ScoreBatch]:
+        """What `scores` tells, read page by page as it is taken, so that a long range never lies in memory whole.
+
+        Each page is one moment's view of the store. Close the iterator, or take it to its end.
+        """
+        ...
+
+    def score_extent(self, series: str, start_ns: int, stop_ns: int) -> ScoreExtent | None:
+        """How many slots there are and when the first and the last is; None when there is none. Much cheaper than
+        reading them."""
+        ...
+
+    def score_trace(self, series: str, start_ns: int, stop_ns: int, *, max_points: int) -> ScoreTrace:
+        """The score alone, for a line of at most max_points (>= 2) points; thinned out where the store lies.
+
+        Every point is a stored slot, in time order, each once. Up to max_points slots come whole. Of more, the time
+        from the first to the last slot is cut into max_points // 2 buckets of the same length (the last may be
+        shorter), and each gives the slots of its highest and its lowest score (which may be one; of equals any). So no
+        peak is lost and nothing is averaged. Slots whose score is not a number have no point.
+        """
         ...
 
     def score_counts(self) -> dict[str, int]:

@@ -24,6 +24,8 @@ __all__ = [
     "Observation",
     "Outputs",
     "ScoreBatch",
+    "ScoreExtent",
+    "ScoreTrace",
     "SeriesStatus",
     "SourcePosition",
     "SourceRecord",
@@ -128,6 +130,32 @@ class ScoreBatch:
     def imputed(self) -> NDArray[np.bool_]:
         """bool [n, channel]: True where there was no reading."""
         return np.isnan(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreExtent:
+    """How many slots a range of scores holds, and the times of its first and last."""
+
+    slots: int
+    first_ns: int
+    last_ns: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreTrace:
+    """Scores of one series as a plot draws them: slots of a range that keep its peaks.
+
+    event_time_ns: int64 [n], rising; score: float64 [n]. slots: how many of the range have a score; n where
+    it was not thinned.
+    """
+
+    series: str
+    slots: int
+    event_time_ns: NDArray[np.int64]
+    score: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.event_time_ns)
 
 
 def severity(score: float) -> Literal["normal", "warning", "critical"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from time import time_ns
 
-from stream_ad.records import Alert, Outputs, ScoreBatch, SeriesStatus
+from stream_ad.records import Alert, Outputs, ScoreBatch, ScoreExtent, ScoreTrace, SeriesStatus
 from stream_ad.settings import Settings
 from stream_ad_connectors.influx_client import InfluxConnection
 from stream_ad_connectors.influx_lines import alert_lines, score_lines, status_lines
@@ -51,6 +51,15 @@ class InfluxStore:
 
     def scores(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> list[ScoreBatch]:
         return self._reader.scores(series, start_ns, stop_ns, detail=detail)
+
+    def score_pages(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> Iterator[ScoreBatch]:
+        return self._reader.score_pages(series, start_ns, stop_ns, detail=detail)
+
+    def score_extent(self, series: str, start_ns: int, stop_ns: int) -> ScoreExtent | None:
+        return self._reader.score_extent(series, start_ns, stop_ns)
+
+    def score_trace(self, series: str, start_ns: int, stop_ns: int, *, max_points: int) -> ScoreTrace:
+        return self._reader.score_trace(series, start_ns, stop_ns, max_points=max_points)
 
     def score_counts(self) -> dict[str, int]:
         return self._reader.score_counts()

@@ -11,14 +11,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stream_ad.records import Alert, AlertState, ScoreBatch, SeriesStatus
+from stream_ad.records import Alert, AlertState, ScoreBatch, ScoreExtent, ScoreTrace, SeriesStatus
 from stream_ad_connectors.alert_json import alert_from_json
+from stream_ad_connectors.buckets import bucket_ns, check_max_points
 from stream_ad_connectors.influx_client import InfluxConnection
 from stream_ad_connectors.influx_lines import MARK, untag
 
 __all__ = ["InfluxReader"]
 
-PAGE_SLOTS = 2000
+PAGE_SLOTS = 20_000
+DETAIL_SLOTS = 2000
 _DETAIL = ("value", "expected", "lower", "upper", "attribution")
 _RANGE = "from(bucket: bucket) |> range(start: time(v: from_ns), stop: time(v: to_ns))"
 _ALWAYS = "from(bucket: bucket) |> range(start: 1677-09-22T00:00:00Z, stop: 2262-04-11T00:00:00Z)"
@@ -33,6 +35,19 @@ _CHANNELS = f"""{_RANGE}
   |> filter(fn: (r) => r._field == "value" or r._field == "expected" or r._field == "lower" or r._field == "upper"
       or r._field == "attribution" or r._field == "imputed")
   |> {_PIVOT} |> keep(columns: ["_time", "channel", "value", "expected", "lower", "upper", "attribution", "imputed"])"""
+# `from |> range |> filter |> window |> max` is worked out inside the storage engine, but only where nothing else reads
+# the same table: so each yield has its own, and none is shared by a name.
+_FIELD = f"""{_RANGE}
+  |> filter(fn: (r) => r._measurement == "score" and r.series == series and r._field == field)"""
+_EXTENT = f"""{_FIELD} |> first() |> keep(columns: ["_time"]) |> yield(name: "first")
+{_FIELD} |> last() |> keep(columns: ["_time"]) |> yield(name: "last")
+{_FIELD} |> count() |> keep(columns: ["_value"]) |> yield(name: "count")"""
+_WHOLE = f"""{_FIELD} |> keep(columns: ["_time", "_value"])"""
+_BUCKETS = "window(every: duration(v: every_ns), offset: duration(v: offset_ns))"
+_EXTREMES = "\n".join(
+    f'{_FIELD} |> {_BUCKETS} |> {choose}() |> group() |> keep(columns: ["_time", "_value"]) |> yield(name: "{choose}")'
+    for choose in ("max", "min")
+)
 _COUNTS = f"""{_ALWAYS}
   |> filter(fn: (r) => r._measurement == "score" and r._field == "score")
   |> count() |> keep(columns: ["series", "_value"])"""
@@ -52,6 +67,8 @@ _SLOT_COLUMNS = {
     "model_version": pa.string(),
     "alert_id": pa.string(),
 }
+_LINE_COLUMNS = {**_TIME, "_value": pa.float64()}
+_EXTENT_COLUMNS = {**_TIME, "_value": pa.int64()}
 _CHANNEL_COLUMNS = {**_TIME, "channel": pa.string(), **dict.fromkeys(_DETAIL, pa.float64()), "imputed": pa.bool_()}
 
 
@@ -63,9 +80,55 @@ class InfluxReader:
 
     def scores(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> list[ScoreBatch]:
         """Channels come sorted by name; without channel detail in the store, batches have no channels."""
+        return list(self.score_pages(series, start_ns, stop_ns, detail=detail))
+
+    def score_pages(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> Iterator[ScoreBatch]:
+        for first_ns, end_ns in self._ranges(series, start_ns, stop_ns):
+            yield from self._page(series, first_ns, end_ns, detail)
+
+    def score_extent(self, series: str, start_ns: int, stop_ns: int) -> ScoreExtent | None:
+        return self._extent("revision", series, start_ns, stop_ns)  # which every slot has
+
+    def score_trace(self, series: str, start_ns: int, stop_ns: int, *, max_points: int) -> ScoreTrace:
+        check_max_points(max_points)
+        extent = self._extent("score", series, start_ns, stop_ns)
+        if extent is None:
+            return ScoreTrace(series, 0, np.empty(0, dtype=np.int64), np.empty(0))
+        params = _params(series, extent.first_ns, extent.last_ns + 1) | {"field": "score"}
+        whole = extent.slots <= max_points
+        found = self._connection.query(_WHOLE, params, _LINE_COLUMNS) if whole else None
+        if found is None or len(found) > max_points:  # or more came in the meantime
+            every_ns = bucket_ns(extent.first_ns, extent.last_ns, max_points)
+            params |= {"every_ns": every_ns, "offset_ns": extent.first_ns % every_ns}
+            found = self._connection.query(_EXTREMES, params, _LINE_COLUMNS)
+        times, places = np.unique(_times_ns(found), return_index=True)
+        return ScoreTrace(series, extent.slots, times, found["_value"].to_numpy()[places])
+
+    def _extent(self, field: str, series: str, start_ns: int, stop_ns: int) -> ScoreExtent | None:
         if start_ns >= stop_ns:
-            return []
-        params: dict[str, str | int] = {"series": _tag(series), "from_ns": start_ns, "to_ns": stop_ns}
+            return None
+        params = _params(series, start_ns, stop_ns) | {"field": field}
+        found = self._connection.query(_EXTENT, params, _EXTENT_COLUMNS)
+        if not len(found):
+            return None
+        ends = _times_ns(found.filter(found["_time"].is_valid()))
+        return ScoreExtent(sum(found["_value"].drop_null().to_pylist()), int(ends.min()), int(ends.max()))
+
+    def _ranges(self, series: str, start_ns: int, stop_ns: int) -> Iterator[tuple[int, int]]:
+        """Half-open ranges of at most PAGE_SLOTS slots, in order: no query runs into its time-out, however long the
+        whole is."""
+        extent = self.score_extent(series, start_ns, stop_ns)
+        if extent is None:
+            return
+        if extent.slots <= PAGE_SLOTS:
+            yield extent.first_ns, extent.last_ns + 1
+            return
+        middle_ns = (extent.first_ns + extent.last_ns) // 2 + 1
+        yield from self._ranges(series, extent.first_ns, middle_ns)
+        yield from self._ranges(series, middle_ns, extent.last_ns + 1)
+
+    def _page(self, series: str, start_ns: int, stop_ns: int, detail: bool) -> list[ScoreBatch]:
+        params = _params(series, start_ns, stop_ns)
         slots = self._connection.query(_SLOTS, params, _SLOT_COLUMNS).sort_by("_time")
         if not len(slots):
             return []
@@ -100,14 +163,18 @@ class InfluxReader:
         return sorted(statuses, key=lambda status: status.series)
 
 
+def _params(series: str, start_ns: int, stop_ns: int) -> dict[str, str | int]:
+    return {"series": _tag(series), "from_ns": start_ns, "to_ns": stop_ns}
+
+
 def _tag(name: str) -> str:
     return name + MARK if not name or name[-1] in ("\\", MARK) else name
 
 
 def _pages(times: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """First and last time of each page: a query stays short of its time-out however long the range."""
-    for start in range(0, len(times), PAGE_SLOTS):
-        yield int(times[start]), int(times[min(start + PAGE_SLOTS, len(times)) - 1])
+    """First and last time of each part whose channels are read in one query."""
+    for start in range(0, len(times), DETAIL_SLOTS):
+        yield int(times[start]), int(times[min(start + DETAIL_SLOTS, len(times)) - 1])
 
 
 def _times_ns(table: Any) -> NDArray[np.int64]:

@@ -6,13 +6,12 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from stream_ad.errors import DataError
 from stream_ad.records import (
@@ -21,16 +20,18 @@ from stream_ad.records import (
     DeadLetter,
     Outputs,
     ScoreBatch,
+    ScoreExtent,
+    ScoreTrace,
     SeriesStatus,
     SourcePosition,
     SourceRecord,
 )
-from stream_ad_connectors.sqlite_file import connect, reading, transaction
+from stream_ad_connectors.sqlite_file import connect, transaction
+from stream_ad_connectors.sqlite_reader import SqliteReader, bound_ns
 
 __all__ = ["SqliteStore"]
 
 _STAGE = {AlertState.OPEN: 0, AlertState.UPDATE: 1, AlertState.RESOLVED: 2, AlertState.WITHDRAWN: 3}
-_INT64 = np.iinfo(np.int64)
 _UPSERT_SCORE = """
 INSERT INTO score VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (series_id, event_time_ns) DO UPDATE SET revision = excluded.revision, score = excluded.score,
@@ -42,11 +43,6 @@ INSERT INTO alert VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET series = excluded.series, start_ns = excluded.start_ns, revision = excluded.revision,
     updated_ns = excluded.updated_ns, stage = excluded.stage, body = excluded.body
 WHERE (excluded.revision, excluded.updated_ns, excluded.stage) >= (revision, updated_ns, stage)
-"""
-_SELECT_SCORES = """
-SELECT event_time_ns, score, revision, alert_id, detail, layout_id, model_id FROM score
-WHERE series_id = (SELECT id FROM series WHERE name = ?) AND event_time_ns >= ? AND event_time_ns < ?
-ORDER BY event_time_ns
 """
 _SELECT_ALERTS = "SELECT body FROM alert WHERE start_ns >= ? AND start_ns < ?"
 
@@ -67,16 +63,15 @@ class SqliteStore:
 
     def __init__(self, path: Path | str, *, busy_timeout_s: float = 5.0) -> None:
         self._path = Path(path)
-        self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._writer = connect(self._path, busy_timeout_s=busy_timeout_s)
-        self._reader = connect(self._path, busy_timeout_s=busy_timeout_s)
-        self._reader.execute("PRAGMA query_only = ON")
+        self._reader = SqliteReader(self._path, busy_timeout_s=busy_timeout_s)
 
     def write(self, outputs: Outputs) -> None:
         """All of it or nothing; a lower revision, or an older state of an alert, leaves what is there."""
         if not outputs:
             return
-        with self._write_lock, transaction(self._writer, self._path):
+        with self._lock, transaction(self._writer, self._path):
             ids = _Ids(self._writer)
             for batch in outputs.scores:
                 self._write_batch(batch, ids)
@@ -92,28 +87,28 @@ class SqliteStore:
 
     def close(self) -> None:
         """Closes the file; calling it again does nothing."""
-        with self._write_lock, self._read_lock:
+        with self._lock:
             self._writer.close()
-            self._reader.close()
+        self._reader.close()
 
     def scores(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> list[ScoreBatch]:
-        """Slots with start <= time < stop; a new batch begins where the channels or the model version change."""
-        query = _SELECT_SCORES if detail else _SELECT_SCORES.replace(" detail,", " x'',")
-        with self._read_lock, reading(self._reader, self._path):
-            rows = self._reader.execute(query, (series, _int64(start_ns), _int64(stop_ns))).fetchall()
-            layouts = self._names("SELECT id, channels FROM layout", {row[5] for row in rows})
-            models = self._names("SELECT id, version FROM model", {row[6] for row in rows})
-        return [
-            _batch(series, _channels(layouts[layout]) if detail else (), models[model], list(group))
-            for (layout, model), group in groupby(rows, key=lambda row: (row[5], row[6]))
-        ]
+        return self._reader.scores(series, start_ns, stop_ns, detail=detail)
+
+    def score_pages(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> Iterator[ScoreBatch]:
+        return self._reader.score_pages(series, start_ns, stop_ns, detail=detail)
+
+    def score_extent(self, series: str, start_ns: int, stop_ns: int) -> ScoreExtent | None:
+        return self._reader.score_extent(series, start_ns, stop_ns)
+
+    def score_trace(self, series: str, start_ns: int, stop_ns: int, *, max_points: int) -> ScoreTrace:
+        return self._reader.score_trace(series, start_ns, stop_ns, max_points=max_points)
 
     def score_counts(self) -> dict[str, int]:
-        return dict(self._read("SELECT name, slots FROM series WHERE slots > 0 ORDER BY name"))
+        return self._reader.score_counts()
 
     def alerts(self, series: str | None, start_ns: int, stop_ns: int) -> list[Alert]:
         """Newest state of every alert whose episode began in start <= start_ns < stop."""
-        query, values = _SELECT_ALERTS, [_int64(start_ns), _int64(stop_ns)]
+        query, values = _SELECT_ALERTS, [bound_ns(start_ns), bound_ns(stop_ns)]
         if series is None:
             rows = self._read(query + " ORDER BY start_ns, id", values)
         else:
@@ -150,18 +145,15 @@ class SqliteStore:
             await asyncio.to_thread(self._save, topic, partition, dict(states))
 
     def _save(self, topic: str, partition: int, states: Mapping[str, bytes]) -> None:
-        with self._write_lock, transaction(self._writer, self._path):
+        with self._lock, transaction(self._writer, self._path):
             self._writer.executemany(
                 "INSERT INTO state VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
                 [(topic, partition, series, body) for series, body in states.items()],
             )
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._read_lock, reading(self._reader, self._path):
-            return self._reader.execute(query, values).fetchall()
-
-    def _names(self, query: str, ids: set[int]) -> dict[int, str]:
-        return {key: name for key, name in self._reader.execute(query) if key in ids} if ids else {}
+        with self._reader.view() as connection:
+            return connection.execute(query, values).fetchall()
 
     def _write_batch(self, batch: ScoreBatch, ids: _Ids) -> None:
         if not len(batch):
@@ -216,34 +208,6 @@ def _details(batch: ScoreBatch) -> Iterator[bytes]:
     return (raw[at : at + width] for at in range(0, len(raw), width)) if width else repeat(b"", len(batch))
 
 
-def _channels(layout: bytes | str) -> tuple[str, ...]:
-    return msgspec.json.decode(layout, type=tuple[str, ...])
-
-
-def _batch(series: str, channels: tuple[str, ...], model_version: str, rows: list[Any]) -> ScoreBatch:
-    times, scores, revisions, alert_ids, details, _, _ = zip(*rows, strict=True)
-    flat: NDArray[np.float32] = np.frombuffer(b"".join(details), dtype="<f4").astype(np.float32)
-    if flat.size != len(rows) * 5 * len(channels):
-        raise DataError(
-            f"store: series {series!r}: expected 5 x {len(channels)} values a slot, found {flat.size} in all"
-        )
-    value, expected, lower, upper, attribution = flat.reshape(len(rows), 5, len(channels)).transpose(1, 0, 2)
-    return ScoreBatch(
-        series=series,
-        channels=channels,
-        event_time_ns=np.array(times, dtype=np.int64),
-        score=np.array(scores, dtype=np.float64),
-        value=value,
-        expected=expected,
-        lower=lower,
-        upper=upper,
-        attribution=attribution,
-        revision=np.array(revisions, dtype=np.int32),
-        alert_id=alert_ids,
-        model_version=model_version,
-    )
-
-
 def _alert_row(alert: Alert) -> tuple[Any, ...]:
     return (
         alert.id,
@@ -280,8 +244,3 @@ def _decode(body: bytes, of: type[_T]) -> _T:
         return msgspec.msgpack.decode(body, type=of)
     except msgspec.MsgspecError as error:
         raise DataError(f"store: expected a stored {of.__name__}, found {error}") from error
-
-
-def _int64(time_ns: int) -> int:
-    """Open bounds such as 2**64 as what SQLite can compare."""
-    return max(int(_INT64.min), min(int(_INT64.max), time_ns))

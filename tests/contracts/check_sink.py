@@ -1,4 +1,5 @@
-"""The Sink contract, seen through the readers: scores here, alerts, statuses and dead letters in check_sink_alerts.
+"""The Sink contract, seen through the readers: scores here, long ranges in check_sink_history, alerts,
+statuses and dead letters in check_sink_alerts.
 
 For a new adapter: `check_sink(make)` runs everything; `make()` returns a fresh SinkUnderTest for every check (it is
 closed afterwards), whose readers see nothing under `promises.prefix` yet. A shared server: give every call its own
@@ -16,6 +17,7 @@ from collections.abc import Callable
 
 from stream_ad.records import Outputs
 from tests.contracts.check_sink_alerts import ALERT_CHECKS
+from tests.contracts.check_sink_history import HISTORY_CHECKS
 from tests.contracts.sink_samples import (
     AWKWARD_NAMES,
     SinkPromises,
@@ -199,6 +201,7 @@ SINK_CHECKS: tuple[SinkCheck, ...] = (
     channels_may_change,
     many_slots_come_back,
     series_are_counted,
+    *HISTORY_CHECKS,
     *ALERT_CHECKS,
 )
 
