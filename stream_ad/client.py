@@ -13,7 +13,7 @@ import pandas as pd
 
 from stream_ad.decode import Decoder
 from stream_ad.errors import ConfigError, DataError
-from stream_ad.frames import score_frame
+from stream_ad.frames import check_slots, score_frame, trace_frame
 from stream_ad.moments import END_NS, Moment, moment_ns
 from stream_ad.records import Alert, Observation
 from stream_ad.replay import Encoder, subscription_for
@@ -149,17 +149,41 @@ class Client:
     # ---- history
 
     def scores(
-        self, series: str, start: Moment | None = None, stop: Moment | None = None, *, channels: bool = False
+        self,
+        series: str,
+        start: Moment | None = None,
+        stop: Moment | None = None,
+        *,
+        channels: bool = False,
+        max_points: int | None = None,
     ) -> pd.DataFrame:
         """Scores with start <= time < stop (None = open), newest revision of each slot; empty when there are none.
 
         Index `time` (UTC); columns score (1 = the threshold), severity, revision, alert_id, model_version. channels
         adds value.<channel>, expected., lower., upper. and attribution. of each channel; NaN = no reading.
+        max_points thins a long range out where it is stored: of each part of it the highest and the lowest slot, with
+        the columns score and severity alone. DataError for more than 1,000,000 slots without it (100,000 with
+        channels): `score_pages` reads those.
         """
-        start_ns = 0 if start is None else moment_ns(start, name="start")
-        stop_ns = END_NS if stop is None else moment_ns(stop, name="stop")
-        batches = self._opened().scores.scores(series, start_ns, stop_ns, detail=channels)
-        return score_frame(batches, channels=channels)
+        start_ns, stop_ns = _range_ns(start, stop)
+        reader = self._opened().scores
+        if max_points is not None:
+            if channels:
+                raise ConfigError("max_points thins the score alone", mend="leave out channels, or max_points")
+            return trace_frame(reader.score_trace(series, start_ns, stop_ns, max_points=max_points))
+        check_slots(reader.score_extent(series, start_ns, stop_ns), series, channels=channels)
+        return score_frame(reader.scores(series, start_ns, stop_ns, detail=channels), channels=channels)
+
+    def score_pages(
+        self, series: str, start: Moment | None = None, stop: Moment | None = None, *, channels: bool = False
+    ) -> Iterator[pd.DataFrame]:
+        """What `scores` tells, however long: frames of some thousand rows, in time order, read as they are taken.
+
+        A frame holds one set of channels, so its columns may differ from those of the frame before.
+        """
+        start_ns, stop_ns = _range_ns(start, stop)
+        for page in self._opened().scores.score_pages(series, start_ns, stop_ns, detail=channels):
+            yield score_frame([page], channels=channels)
 
     # ---- house-keeping
 
@@ -197,6 +221,11 @@ class Client:
     def _need_broker(self, doing: str) -> None:
         if embedded(self.settings):
             raise ConfigError(f"{doing} needs a broker, and kafka.bootstrap is not set", mend="set kafka.bootstrap")
+
+
+def _range_ns(start: Moment | None, stop: Moment | None) -> tuple[int, int]:
+    start_ns = 0 if start is None else moment_ns(start, name="start")
+    return start_ns, END_NS if stop is None else moment_ns(stop, name="stop")
 
 
 def _now_ns() -> int:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stream_ad.records import ScoreBatch, severity
+from stream_ad.errors import DataError
+from stream_ad.records import ScoreBatch, ScoreExtent, ScoreTrace, severity
 
-__all__ = ["DETAILS", "Score", "score_frame", "score_points"]
+__all__ = ["DETAILS", "Score", "check_slots", "score_frame", "score_points", "trace_frame"]
 
 DETAILS = ("value", "expected", "lower", "upper", "attribution")
+MAX_SLOTS = 1_000_000
+MAX_SLOTS_WITH_CHANNELS = 100_000
 _COLUMNS = ("score", "severity", "revision", "alert_id", "model_version")
 
 
@@ -44,6 +47,24 @@ def score_frame(batches: Sequence[ScoreBatch], *, channels: bool = False) -> pd.
         empty = pd.DatetimeIndex([], dtype="datetime64[ns, UTC]", name="time")
         return pd.DataFrame({name: pd.Series(dtype=object) for name in _COLUMNS}, index=empty)
     return pd.concat(frames).sort_index(kind="stable")
+
+
+def trace_frame(trace: ScoreTrace) -> pd.DataFrame:
+    """One row a point, indexed by `time` (UTC): score and severity."""
+    index = pd.DatetimeIndex(trace.event_time_ns, tz="UTC", name="time")
+    words = [severity(score) for score in trace.score.tolist()]
+    return pd.DataFrame({"score": trace.score, "severity": pd.Series(words, index=index, dtype=object)}, index=index)
+
+
+def check_slots(extent: ScoreExtent | None, series: str, *, channels: bool) -> None:
+    """DataError when a range is too long to be handed over in one piece."""
+    limit = MAX_SLOTS_WITH_CHANNELS if channels else MAX_SLOTS
+    if extent is not None and extent.slots > limit:
+        detail = " with channels" if channels else ""
+        raise DataError(
+            f"series {series!r}: expected at most {limit} slots{detail} at once, found {extent.slots}",
+            mend="ask for a shorter time or for max_points, or read it by Client.score_pages",
+        )
 
 
 def _frame(batch: ScoreBatch, channels: bool) -> pd.DataFrame:

@@ -14,10 +14,16 @@ from stream_ad.cli.common import Json, emit_json, emit_table, say, settings_of, 
 from stream_ad.errors import AccessError, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from stream_ad.records import ScoreBatch
+    import pandas as pd
+
+    from stream_ad.records import ScoreBatch, ScoreTrace
     from stream_ad.wiring import Store
 
+    _Told = Sequence[ScoreBatch] | ScoreTrace
+
 __all__ = ["command"]
+
+PLOT_POINTS = 4000  # some three a pixel
 
 
 class Format(StrEnum):
@@ -38,6 +44,9 @@ def command(
     channels: Annotated[
         bool, typer.Option("--channels/--no-channels", help="Each channel's value, expected, band and attribution.")
     ] = True,
+    max_points: Annotated[
+        int | None, typer.Option(min=2, help="Thin a long time out, its peaks kept: time and score alone.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print the scores of a series (1 = its threshold). A table shows the score alone, other formats channels too."""
@@ -52,15 +61,24 @@ def command(
     stop_ns = END_NS if stop is None else moment_ns(stop, name="--stop")
     store = open_store(settings)
     try:
-        detail = channels and form is not Format.TABLE
-        batches = store.scores.scores(series, start_ns, stop_ns, detail=detail)
-        if not any(len(batch) for batch in batches):
+        if max_points is not None:
+            told: _Told = store.scores.score_trace(series, start_ns, stop_ns, max_points=max_points)
+        else:
+            told = _batches(store, series, start_ns, stop_ns, detail=channels and form is not Format.TABLE)
+        if not told:
             raise _nothing(store, series, start_ns, stop_ns, open_end=stop is None)
         if plot is not None:
-            _plot(plot, series, batches, store)
+            _plot(plot, series, start_ns, stop_ns, max_points or PLOT_POINTS, store)
     finally:
         store.sink.close()
-    _write(form, batches, out, channels)
+    _write(form, told, out, channels)
+
+
+def _batches(store: Store, series: str, start_ns: int, stop_ns: int, *, detail: bool) -> list[ScoreBatch]:
+    from stream_ad.frames import check_slots
+
+    check_slots(store.scores.score_extent(series, start_ns, stop_ns), series, channels=detail)
+    return store.scores.scores(series, start_ns, stop_ns, detail=detail)
 
 
 def _nothing(store: Store, series: str, start_ns: int, stop_ns: int, *, open_end: bool) -> DataError:
@@ -73,80 +91,88 @@ def _nothing(store: Store, series: str, start_ns: int, stop_ns: int, *, open_end
         known = ", ".join(sorted(counts)[:10]) + (", ..." if len(counts) > 10 else "")
         mend = f"series with scores: {known}" if counts else "no series has scores yet: `stream-ad status` says why"
         return DataError(f"series {series!r} has no scores", mend=mend)
-    every = [batch for batch in store.scores.scores(series, 0, END_NS, detail=False) if len(batch)]
-    if not every:
+    every = store.scores.score_extent(series, 0, END_NS)
+    if every is None:
         return DataError(f"series {series!r} has no scores {asked}")
-    first, last = int(every[0].event_time_ns[0]), int(every[-1].event_time_ns[-1])
     return DataError(
         f"series {series!r} has no scores {asked}",
-        mend=f"it has {counts[series]}, from {utc(first)} to {utc(last)}: give --start",
+        mend=f"it has {counts[series]}, from {utc(every.first_ns)} to {utc(every.last_ns)}: give --start",
     )
 
 
-def _plot(path: Path, series: str, batches: Sequence[ScoreBatch], store: Store) -> None:
-    import numpy as np
-
+def _plot(path: Path, series: str, start_ns: int, stop_ns: int, max_points: int, store: Store) -> None:
     from stream_ad.plots import plot_scores
 
-    times = np.concatenate([batch.event_time_ns for batch in batches])
-    first, last = int(times[0]), int(times[-1])
+    trace = store.scores.score_trace(series, start_ns, stop_ns, max_points=max_points)
+    if not len(trace):
+        raise DataError(f"series {series!r} has slots there, but none with a score to draw")
+    first, last = int(trace.event_time_ns[0]), int(trace.event_time_ns[-1])
     # an episode that began before the first slot may reach into it, so its own start is asked for without a bound
     told = store.alerts.alerts(series, 0, last + 1)
     spans = [
         (a.start_ns, last if a.end_ns is None else a.end_ns) for a in told if a.end_ns is None or a.end_ns >= first
     ]
     try:
-        plot_scores(
-            path, title=series, times_ns=times, score=np.concatenate([batch.score for batch in batches]), spans=spans
-        )
+        plot_scores(path, title=series, times_ns=trace.event_time_ns, score=trace.score, spans=spans)
     except OSError as error:
         raise AccessError(f"{path} cannot be written: {error.strerror or error}") from error
     say(f"wrote {path}")
 
 
-def _write(form: Format, batches: Sequence[ScoreBatch], out: Path | None, channels: bool) -> None:
-    from stream_ad.frames import score_frame
-
+def _write(form: Format, told: _Told, out: Path | None, channels: bool) -> None:
     if form is Format.JSON and out is None:
-        emit_json(_documents(batches, channels))
+        emit_json(_documents(told, channels))
         return
     if form is Format.TABLE and out is None:
-        frame = score_frame(batches)
-        rows = zip(frame.index, frame["score"], frame["severity"], frame["alert_id"], strict=True)
+        frame = _frame(told, channels=False)
+        alerts = frame["alert_id"] if "alert_id" in frame else [""] * len(frame)
+        rows = zip(frame.index, frame["score"], frame["severity"], alerts, strict=True)
         emit_table(("time", "score", "severity", "alert"), [[utc(t.value), f"{s:.3f}", w, a] for t, s, w, a in rows])
         return
     try:
-        _to_file(form, batches, out, channels)
+        _to_file(form, told, out, channels)
     except OSError as error:
         raise AccessError(f"{out or 'stdout'} cannot be written: {error.strerror or error}") from error
     if out is not None:
         say(f"wrote {out}")
 
 
-def _to_file(form: Format, batches: Sequence[ScoreBatch], out: Path | None, channels: bool) -> None:
-    """A table goes into a file as CSV does."""
-    from stream_ad.frames import score_frame
+def _frame(told: _Told, *, channels: bool) -> pd.DataFrame:
+    from stream_ad.frames import score_frame, trace_frame
+    from stream_ad.records import ScoreTrace
 
+    return trace_frame(told) if isinstance(told, ScoreTrace) else score_frame(told, channels=channels)
+
+
+def _to_file(form: Format, told: _Told, out: Path | None, channels: bool) -> None:
+    """A table goes into a file as CSV does."""
     if form is Format.JSON:
         import msgspec
 
         assert out is not None
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(_documents(batches, channels)), indent=2) + b"\n")
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(_documents(told, channels)), indent=2) + b"\n")
         return
-    frame = score_frame(batches, channels=channels)
+    frame = _frame(told, channels=channels)
     if form is Format.PARQUET:
         frame.reset_index().to_parquet(sys.stdout.buffer if out is None else out, compression="zstd", index=False)
     else:
         frame.to_csv(sys.stdout if out is None else out, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _documents(batches: Sequence[ScoreBatch], channels: bool) -> list[dict[str, Any]]:
+def _documents(told: _Told, channels: bool) -> list[dict[str, Any]]:
     from stream_ad_connectors.alert_json import iso_utc
 
     from stream_ad.frames import DETAILS, score_points
+    from stream_ad.records import ScoreTrace, severity
 
+    if isinstance(told, ScoreTrace):
+        points = zip(told.event_time_ns.tolist(), told.score.tolist(), strict=True)
+        return [
+            {"series": told.series, "time": iso_utc(t), "time_ns": t, "score": score, "severity": severity(score)}
+            for t, score in points
+        ]
     documents = []
-    for point in score_points(batches):
+    for point in score_points(told):
         document: dict[str, Any] = {
             "series": point.series,
             "time": iso_utc(point.time.value),

@@ -387,6 +387,28 @@ def test_scores_formats(run: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("store")
+def test_scores_thinned(run: Cli, tmp_path: Path) -> None:
+    asked = ("scores", "old", "--start", "2023-01-01", "--max-points")
+    whole = run("scores", "old", "--start", "2023-01-01", "--json").json
+    thin = run(*asked, "2", "--json").json
+    assert {point["score"] for point in thin} == {f([p["score"] for p in whole]) for f in (min, max)}
+    assert set(thin[0]) == {"series", "time", "time_ns", "score", "severity"}
+    assert run(*asked, "2", "--format", "csv").out.splitlines()[0] == "time,score,severity"
+    table = run(*asked, "9", "--plot", "thin.png")
+    assert table.out.count("2023-11-14T22:13") == 5
+    assert (tmp_path / "thin.png").read_bytes().startswith(b"\x89PNG")
+    assert run(*asked, "1").code == 2
+    assert "series with scores: new, old" in run("scores", "nobody", "--max-points", "10").error
+
+
+@pytest.mark.usefixtures("store")
+def test_scores_beyond_a_limit(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_ad.frames.MAX_SLOTS", 4)
+    told = run("scores", "old", "--start", "2023-01-01")
+    assert (told.code, "at most 4 slots at once, found 5" in told.error) == (1, True)
+
+
+@pytest.mark.usefixtures("store")
 def test_scores_says_where_some_are(run: Cli) -> None:
     told = run("scores", "old")
     assert told.code == 1

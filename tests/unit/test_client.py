@@ -142,3 +142,29 @@ def test_config_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Client("x.toml").settings.kafka.bootstrap == "b:1"
     with pytest.raises(ConfigError):
         Client(tmp_path / "missing.toml")
+
+
+def test_a_long_range_is_thinned_paged_or_refused(
+    settings: Settings, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = batch("s", [START + i * SECOND for i in range(12_000)])
+    whole.score[7777] = 99.0
+    store.write(Outputs(scores=[whole]))
+    with Client(settings) as client:
+        thin = client.scores("s", max_points=100)
+        assert list(thin) == ["score", "severity"]
+        assert len(thin) <= 100
+        assert (thin["score"].idxmax().value, thin["score"].max()) == (START + 7777 * SECOND, 99.0)
+        assert thin["severity"].iloc[int(np.argmax(thin["score"]))] == "critical"
+        assert client.scores("nobody", max_points=100).empty
+        pages = list(client.score_pages("s", START + SECOND))
+        assert len(pages) > 1
+        pd.testing.assert_frame_equal(pd.concat(pages), client.scores("s", START + SECOND))
+        with pytest.raises(ConfigError, match="the score alone"):
+            client.scores("s", max_points=100, channels=True)
+        with pytest.raises(DataError, match="at least 2, found 0"):
+            client.scores("s", max_points=0)
+        monkeypatch.setattr("stream_ad.frames.MAX_SLOTS_WITH_CHANNELS", 11_999)
+        assert len(client.scores("s")) == 12_000
+        with pytest.raises(DataError, match=r"at most 11999 slots with channels at once, found 12000 .* max_points"):
+            client.scores("s", channels=True)
