@@ -216,8 +216,8 @@ class Series:
         if self.profile is not None:
             self.use(self.profile)  # the alarm rate is per second: the step just became known
         self.teller.step_ns = step_ns
-        waiting, self.waiting = self.waiting, []
-        for observation, offset in waiting:
+        waiting, self.waiting = sorted(self.waiting, key=lambda pair: pair[0].event_time_ns), []
+        for observation, offset in waiting:  # from the anchor on: a lone old reading is leapt away from
             self._place(observation, offset)
 
     def _place(self, observation: Observation, offset: int) -> tuple[str, str] | None:

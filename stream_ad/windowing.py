@@ -172,7 +172,7 @@ class Windowing:
         self.grid.max_slot += self._until_told
         self.capture()
         start = (slot - self.rules.lateness_steps - self.scorer.lookback_steps) // hop * hop
-        self.next_end, self.next_emit = start + hop - 1, start
+        self.next_end, self.next_emit = start + hop - 1, 0 if self.told_from is None else start
         self.rows = RowStore(len(self.channels.names), start)
         self.grid.max_slot = start
         if self.next_fit is not None:

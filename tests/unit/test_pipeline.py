@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stream_ad.pipeline import Pipeline
 from stream_ad.ports import Checkpoint, Fitted, Profile, Scorer
 from stream_ad.records import AlertState, Outputs, SourcePosition, SourceRecord
+from stream_ad.rows import RowStore
 from stream_ad.settings import AlertSettings, DetectorSettings, Settings, Subscription
 from tests import naive_pipeline as naive
 from tests.fakes import LevelScorer, MemoryProfiles
@@ -457,6 +458,26 @@ def test_a_gap_that_is_leapt_over_tells_what_one_that_is_walked_tells(
     assert {k: v[1] for k, v in held.items()} == {k: v[1] for k, v in wanted.items()}
     assert {k: v[0] for k, v in held.items()} == pytest.approx({k: v[0] for k, v in wanted.items()}, rel=1e-6)
     assert alerts(leapt) == alerts(walked)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_reading_of_long_ago_at_the_start_costs_no_more_than_another(
+    monkeypatch: pytest.MonkeyPatch, fitted: bool
+) -> None:
+    copied = 0
+
+    def window(rows: RowStore, start: int, stop: int) -> NDArray[np.float32]:
+        nonlocal copied
+        copied += 1
+        assert copied < 1000, "walks through the empty slots"
+        return original(rows, start, stop)
+
+    original = RowStore.window
+    monkeypatch.setattr(RowStore, "window", window)
+    slots = [1_000_000_000, 0, *range(1_000_000_001, 1_000_000_100)]
+    outs = run(log_of(signal(101), slots), [], make_settings(), fitted_profiles() if fitted else MemoryProfiles())
+    assert len(contents(outs)) == (101 if fitted else 100 - SCORER.window_steps)
+    assert [letter for out in outs for letter in out.dead_letters] == []
 
 
 def test_checkpoint_of_an_idle_partition_is_nothing() -> None:
