@@ -9,6 +9,7 @@ out of range, wrong types) is read once more by the slow path, which also finds 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from stream_ad.errors import ConfigError, RecordError
 from stream_ad.event_time import END_NS, UNIT_NS, describe_span, event_time_ns, format_ns
 from stream_ad.findings import Findings
 from stream_ad.json_values import NameCheck, as_columns, as_reading, check_utf8, describe_found, parse_json
+from stream_ad.payloads import PayloadParser
 from stream_ad.records import Block, DeadLetter, Observation, SourceRecord
 from stream_ad.settings import DetectorSettings, Subscription, duration_ns
 from stream_ad.typed_json import typed_decoders
@@ -50,7 +52,11 @@ class Decoder:
         self._max_bytes = detector.max_record_bytes
         self._max_observations = detector.max_record_observations
         self._names = NameCheck(detector.max_name_chars)
+        self._parse: Callable[[bytes], Any] = parse_json
         self._rows, self._columns = typed_decoders(subscription, self._times_field)
+        if subscription.format != "json":
+            self._parse = PayloadParser(subscription).parse
+            self._rows = self._columns = None
 
     def decode(self, record: SourceRecord) -> tuple[list[Observation], list[DeadLetter]]:
         """`read`, the rows of columns one by one."""
@@ -172,7 +178,7 @@ class Decoder:
             else:
                 self._typed_columns(record, parsed, findings)
                 return findings.result(record)
-        document = parse_json(value)
+        document = self._parse(value)
         if not isinstance(document, list):
             self._element(record, document, "", findings)
         elif not document:

@@ -43,6 +43,10 @@ class Encoder:
     """Readings as the records a subscription asks for; a topic the config does not know gets ISO times."""
 
     def __init__(self, subscription: Subscription | None) -> None:
+        if subscription and subscription.format != "json":
+            raise ConfigError(
+                f"topic {subscription.topic!r} has format {subscription.format!r}; records are written as JSON alone"
+            )
         self.time_format: TimeFormat = subscription.time_unit if subscription else "iso"
         names = (
             (subscription.series_field, subscription.time_field, subscription.values_field) if subscription else None

@@ -150,6 +150,13 @@ class Subscription(_Section):
 
     topic: str = Field(min_length=1, description="topic name")
     step: Duration | None = Field(None, description="time between slots; inferred from the first readings when absent")
+    format: Literal["json", "telegraf", "line", "sensor"] = Field(
+        "json",
+        description="json; telegraf (its JSON) or line (InfluxDB line protocol): series from name and tags; "
+        "sensor (JSON, one reading a message)",
+    )
+    channel_field: str = Field("sensor", description="field that names the channel, in the format sensor")
+    value_field: str = Field("value", description="field of the reading, in the format sensor")
     series_field: str = Field("series", description="field that names the series; the record's key when absent")
     time_field: str = Field("time", description="field of the event time: ISO-8601 text or a number")
     time_unit: TimeUnit = Field("ms", description="unit of numeric times; never guessed")
