@@ -168,7 +168,8 @@ def _stages(settings: Settings, seconds: float) -> dict[str, Any]:
 
     async def run() -> None:
         source, states = open_source(settings)
-        ingest = Ingest(source, pipeline, open_sinks(settings, open_store(settings)), states, open_clock())
+        sinks = list(open_sinks(settings, open_store(settings)).values())
+        ingest = Ingest(source, pipeline, sinks, states, open_clock())
         running = asyncio.create_task(ingest.run())
         while not count.over() and not running.done():
             await asyncio.sleep(0.1)
@@ -194,7 +195,8 @@ class Delivery:
     """Outputs to the sinks, as often as the worker would."""
 
     def __init__(self, settings: Settings) -> None:
-        self._sinks, self._pending, self._at_s = open_sinks(settings, open_store(settings)), Outputs(), 0.0
+        self._sinks = list(open_sinks(settings, open_store(settings)).values())
+        self._pending, self._at_s = Outputs(), 0.0
 
     def add(self, outputs: Outputs) -> bool:
         """Whether it is time to write."""

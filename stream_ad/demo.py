@@ -194,7 +194,7 @@ class _Live:
         bus = BusSource(clock=self.clock)
         machine = MachineSource(MACHINE_STEP_S, clock=self.clock, sleep=self.sleep)
         self.machine = machine.series
-        sinks = open_sinks(self.pipeline.settings, self.store)
+        sinks = list(open_sinks(self.pipeline.settings, self.store).values())
         source = MergedSource(bus, machine)
         ingest = Ingest(source, self.pipeline, sinks, None, self.clock, on_outputs=self._show)
         step_ns = round(self.plant.step_s * 1e9)

@@ -205,6 +205,7 @@ class AssignmentListener(Protocol):
         ...
 
 
+@runtime_checkable
 class Source(Protocol):
     """Records in the order of each partition."""
 
@@ -265,6 +266,7 @@ class StateStore(Protocol):
         ...
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Takes what the pipeline puts out; writing the same thing twice leaves one copy.
 

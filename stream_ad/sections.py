@@ -20,6 +20,7 @@ __all__ = [
     "KafkaSettings",
     "ModelSettings",
     "ObservabilitySettings",
+    "PluginSettings",
     "ServeSettings",
     "StoreSettings",
     "Subscription",
@@ -270,6 +271,13 @@ class ModelSettings(_Section):
     """Where weights and profiles are."""
 
     url: str = Field(".stream_ad/models", description="directory or fsspec URL")
+
+
+class PluginSettings(_Section):
+    """Parts that other packages bring, by the names of their entry points (docs/extending.md)."""
+
+    sinks: tuple[str, ...] = Field((), description="sinks that are written after the store and Kafka")
+    source: str | None = Field(None, description="what is read in place of Kafka or of this machine")
 
 
 class ServeSettings(_Section):

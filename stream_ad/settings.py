@@ -20,6 +20,7 @@ from stream_ad.sections import (
     KafkaSettings,
     ModelSettings,
     ObservabilitySettings,
+    PluginSettings,
     ServeSettings,
     StoreSettings,
     Subscription,
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     alerts: AlertSettings = AlertSettings()
     models: ModelSettings = ModelSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
+    plugins: PluginSettings = PluginSettings()
     serve: ServeSettings = ServeSettings()
 
     @classmethod

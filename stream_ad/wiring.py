@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stream_ad.errors import ConfigError
+from stream_ad.plugins import make_part
 from stream_ad.ports import (
     AlertReader,
     Clock,
@@ -95,14 +96,17 @@ SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {
 
 
 def build_scorer(settings: Settings) -> Scorer:
-    """The scorer that detector.scorer names."""
-    name = settings.detector.scorer
-    if name not in SCORERS:
-        raise ConfigError(f"detector.scorer: expected one of {sorted(SCORERS)}, found {name!r}")
+    """The scorer that detector.scorer names: one of ours, else another package's."""
     import torch
 
+    name = settings.detector.scorer
     torch.set_num_threads(settings.detector.threads)
-    return SCORERS[name](settings)
+    if name in SCORERS:
+        return SCORERS[name](settings)
+    scorer = make_part("scorers", name, settings, key="detector.scorer", own=SCORERS)
+    if not isinstance(scorer, Scorer) or scorer.name != name:
+        raise ConfigError(f"detector.scorer: expected a Scorer of the name {name!r}, found {scorer!r}")
+    return scorer
 
 
 def open_profiles(settings: Settings) -> ProfileStore:
@@ -150,13 +154,19 @@ def open_history(settings: Settings, bucket: str | None) -> InfluxHistoryReader:
     return InfluxHistoryReader(settings, bucket=bucket)
 
 
-def open_sinks(settings: Settings, store: Store) -> list[Sink]:
-    """The store first: an alert that is told can be looked up."""
-    if embedded(settings):
-        return [store.sink]
-    from stream_ad_connectors.kafka_sink import KafkaSink
+def open_sinks(settings: Settings, store: Store) -> dict[str, Sink]:
+    """By what they are called where they are watched. The store first: an alert that is told can be looked up."""
+    sinks = {"sqlite" if settings.influxdb.url is None else "influxdb": store.sink}
+    if not embedded(settings):
+        from stream_ad_connectors.kafka_sink import KafkaSink
 
-    return [store.sink, KafkaSink(settings.kafka)]
+        sinks["alerts topic"] = KafkaSink(settings.kafka)
+    for name in settings.plugins.sinks:
+        sink = make_part("sinks", name, settings, key="plugins.sinks")
+        if not isinstance(sink, Sink):
+            raise ConfigError(f"plugins.sinks: expected a Sink, found {sink!r} from {name!r}")
+        sinks[f"sink {name}"] = sink
+    return sinks
 
 
 def open_dead_letters(settings: Settings) -> DeadLetterReader:
@@ -199,6 +209,11 @@ def _topics(settings: Settings) -> list[str]:
 
 def open_source(settings: Settings) -> tuple[Source, StateStore | None]:
     """What is read, and where the small state is kept (None: what was read cannot be read again)."""
+    if settings.plugins.source is not None:
+        source = make_part("sources", settings.plugins.source, settings, key="plugins.source")
+        if not isinstance(source, Source):
+            raise ConfigError(f"plugins.source: expected a Source, found {source!r} from {settings.plugins.source!r}")
+        return source, None
     if embedded(settings):
         from stream_ad_connectors.machine import MachineSource
 

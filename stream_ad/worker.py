@@ -41,13 +41,14 @@ def run_worker(settings: Settings) -> None:
 
     Raises the StreamAdError that ended it: a missing broker, store or topic is found before anything is read.
     """
-    if embedded(settings):
+    own_source = settings.plugins.source is not None
+    if embedded(settings) and not own_source:
         settings = with_machine_topic(settings)
     oversight = Oversight(settings, open_clock())
     try:
         prepare(settings)
         build = _builder(settings, oversight)
-        if embedded(settings):
+        if embedded(settings) or own_source:
             asyncio.run(_run_alone(build))
         else:
             _run_in_faust(settings, build)
@@ -84,14 +85,13 @@ def _builder(settings: Settings, oversight: Oversight) -> Callable[[], _Job]:
     """A function that makes the job inside the event loop that will run it; the slow parts are made here."""
     pipeline = oversight.pipeline(settings, build_scorer(settings), open_profiles(settings))
     store, watch = open_store(settings), oversight.watch
-    parts = ("sqlite" if settings.influxdb.url is None else "influxdb", "alerts topic")
 
     def build() -> _Job:
         source, states = open_source(settings)
         ingest = Ingest(
             ObservedSource(source, watch),
             pipeline,
-            [ObservedSink(sink, part, watch) for sink, part in zip(open_sinks(settings, store), parts, strict=False)],
+            [ObservedSink(sink, part, watch) for part, sink in open_sinks(settings, store).items()],
             None if states is None else ObservedStates(states, watch),
             open_clock(),
             on_outputs=oversight.meters.delivered,

@@ -90,9 +90,8 @@ async def test_names_stay_names_on_the_real_path(
     scorer: Any = LevelScorer()
     pipeline = Pipeline(made, scorer, wiring.open_profiles(made))
     seen = Outputs()
-    ingest = Ingest(
-        source, pipeline, wiring.open_sinks(made, store), states, wiring.open_clock(), IngestLimits(deliver_s=0.1)
-    )
+    sinks = list(wiring.open_sinks(made, store).values())
+    ingest = Ingest(source, pipeline, sinks, states, wiring.open_clock(), IngestLimits(deliver_s=0.1))
 
     def told(outputs: Outputs) -> None:
         seen.extend(outputs)

@@ -1,0 +1,41 @@
+"""Parts that other packages bring, found by their entry points; each is a function of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from stream_ad.errors import ConfigError
+from stream_ad.settings import Settings
+
+__all__ = ["Kind", "make_part"]
+
+Kind = Literal["scorers", "sinks", "sources"]
+
+
+def make_part(kind: Kind, name: str, settings: Settings, *, key: str, own: Iterable[str] = ()) -> Any:
+    """What the entry point `name` of the group stream_ad.<kind> makes of the settings.
+
+    key: the setting that names it; own: the names that need no package. ConfigError: no package has it, two have, or it
+    cannot be loaded.
+    """
+    group = f"stream_ad.{kind}"
+    found = [point for point in entry_points(group=group) if point.name == name]
+    if not found:
+        known = sorted({*own, *(point.name for point in entry_points(group=group))})
+        raise ConfigError(
+            f"{key}: expected {f'one of {known}' if known else 'nothing, no package brings any'}, found {name!r}",
+            mend=f"install the package that brings it (entry points {group})",
+        )
+    if len({point.value for point in found}) > 1:
+        raise ConfigError(f"{key}: {name!r} is brought by {sorted(map(_package, found))}", mend="install one of them")
+    try:
+        make: Callable[[Settings], Any] = found[0].load()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ConfigError(f"{key}: {name!r} of {_package(found[0])} cannot be loaded: {error}") from error
+    return make(settings)
+
+
+def _package(point: EntryPoint) -> str:
+    return f"package {point.dist.name}" if point.dist else point.value
