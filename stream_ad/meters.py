@@ -67,6 +67,22 @@ MEASURES = (
         "a lasting rate",
         ("part",),
     ),
+    Measure("notified_alerts", "counter", "Alert events that a route's receiver has taken.", labels=("route",)),
+    Measure(
+        "notification_failures",
+        "counter",
+        "Messages that a receiver did not take; they are sent again.",
+        "a lasting rate: stream-ad alerts --test-notification ROUTE",
+        ("route",),
+    ),
+    Measure(
+        "notifications_held_back",
+        "counter",
+        "Alert events that waited: mute, rate, or failure of the receiver. They are told later.",
+        "a lasting rate of `rate`: the route is too wide, or its rate too low",
+        ("route", "reason"),
+    ),
+    Measure("notifications_waiting", "gauge", "Alert events a route has not told yet.", "over 100 for 1 h", ("route",)),
     Measure("lag_records", "gauge", "Records there are to read, asked of the broker.", "growing for 10 min", _PLACE),
     Measure(
         "watermark_delay_seconds",
@@ -120,6 +136,7 @@ class _Gauges(Collector):
             "paused": {(): bool(vitals.away)},
             "stalled": {(): bool(vitals.stalled)},
             "ready": {(): not vitals.unready()},
+            "notifications_waiting": {(route,): number for route, number in vitals.to_notify.items()},
         }
 
 

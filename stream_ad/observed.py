@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stream_ad.errors import UnavailableError
 from stream_ad.meters import Meters
+from stream_ad.notify import NotifyEvents
 from stream_ad.pipeline import Pipeline
 from stream_ad.ports import (
     AssignmentListener,
@@ -28,7 +29,15 @@ from stream_ad.records import Outputs, SourceRecord
 from stream_ad.settings import Settings
 from stream_ad.vitals import Vitals
 
-__all__ = ["ObservedPipeline", "ObservedScorer", "ObservedSink", "ObservedSource", "ObservedStates", "Watch"]
+__all__ = [
+    "ObservedNotify",
+    "ObservedPipeline",
+    "ObservedScorer",
+    "ObservedSink",
+    "ObservedSource",
+    "ObservedStates",
+    "Watch",
+]
 
 Float32 = NDArray[np.float32]
 
@@ -161,6 +170,25 @@ class ObservedStates:
 
     async def stop(self) -> None:
         await self._states.stop()
+
+
+class ObservedNotify(NotifyEvents):
+    """What the notifier does. A receiver that is away is no reason for the worker to wait."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def sent(self, route: str, events: int) -> None:
+        self._watch.meters.count("notified_alerts", events, route=route)
+
+    def failed(self, route: str) -> None:
+        self._watch.meters.count("notification_failures", route=route)
+
+    def held_back(self, route: str, reason: str, events: int) -> None:
+        self._watch.meters.count("notifications_held_back", events, route=route, reason=reason)
+
+    def waiting(self, events: Mapping[str, int]) -> None:
+        self._watch.vitals.to_notify = events
 
 
 class ObservedScorer:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stream_ad.records import (
     Alert,
     DeadLetter,
+    Notification,
     Outputs,
     ScoreBatch,
     ScoreExtent,
@@ -30,6 +31,7 @@ __all__ = [
     "Clock",
     "DeadLetterReader",
     "Fitted",
+    "Notifier",
     "Profile",
     "ProfileStore",
     "ScoreReader",
@@ -186,10 +188,12 @@ class Clock(Protocol):
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Where a partition stands. `next_offset` is the first record not yet answered for in the sinks; `replay_from` the
-    record from which a restart must read to have its windows back (<= next_offset)."""
+    record from which a restart must read to have its windows back (<= next_offset). `note` is what else the committer
+    wants back, at most 3,800 bytes of UTF-8."""
 
     next_offset: int
     replay_from: int
+    note: str = ""
 
 
 class AssignmentListener(Protocol):
@@ -276,6 +280,21 @@ class Sink(Protocol):
 
     def write(self, outputs: Outputs) -> None: ...
     def close(self) -> None: ...
+
+
+class Notifier(Protocol):
+    """One receiver of messages for people.
+
+    `send` returns when the receiver has taken the message. UnavailableError = it may have or not, send it again later.
+    Called from one thread at a time; it comes back within a minute.
+    """
+
+    @property
+    def service(self) -> str:
+        """What kind of receiver it is, without its address."""
+        ...
+
+    def send(self, notification: Notification) -> None: ...
 
 
 class ScoreReader(Protocol):

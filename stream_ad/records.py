@@ -21,6 +21,7 @@ __all__ = [
     "AlertState",
     "Block",
     "DeadLetter",
+    "Notification",
     "Observation",
     "Outputs",
     "ScoreBatch",
@@ -216,6 +217,16 @@ class Alert:
     @property
     def severity(self) -> str:
         return SILENT_RULE if self.rule == SILENT_RULE else severity(self.peak_score)
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A message for people, the same in plain text and in Markdown. title: plain, one line, fit for a phone."""
+
+    title: str
+    text: str
+    markdown: str
+    kind: Literal["info", "success", "warning", "failure"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from stream_ad.errors import ConfigError
+from stream_ad.notify_settings import NotifyRoute, NotifySettings
 from stream_ad.sections import (
     AlertSettings,
     DetectorSettings,
@@ -35,6 +36,8 @@ __all__ = [
     "InfluxSettings",
     "KafkaSettings",
     "ModelSettings",
+    "NotifyRoute",
+    "NotifySettings",
     "ObservabilitySettings",
     "ServeSettings",
     "Settings",
@@ -66,6 +69,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     detector: DetectorSettings = DetectorSettings()
     alerts: AlertSettings = AlertSettings()
+    notify: NotifySettings = NotifySettings()
     models: ModelSettings = ModelSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     plugins: PluginSettings = PluginSettings()
@@ -94,6 +98,16 @@ class Settings(BaseSettings):
             f"topic {topic!r} has no subscription, found {[s.topic for s in self.subscription]}",
             mend=f'add [[subscription]] with topic = "{topic}" to the config',
         )
+
+    def notify_url(self, route: NotifyRoute) -> str:
+        """The address of a route from the environment or its file. ConfigError when there is none."""
+        url = read_secret(f"notify.routes {route.name}: url", self.notify.urls.get(route.name), route.url_file)
+        if url is None:
+            raise ConfigError(
+                f"notify route {route.name!r} has no address",
+                mend=f"set STREAM_AD__NOTIFY__URLS__{route.name.upper()} to an Apprise URL, or the route's url_file",
+            )
+        return url.strip()
 
     def influx_token(self) -> str:
         """The token from the environment or its file. ConfigError when there is none."""
@@ -179,12 +193,14 @@ def _explain(error: Any) -> str:
     where = tuple(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{'.'.join(where)}: unknown key"
-    secret = len(where) < 2 or where in _SECRETS
+    secret = len(where) < 2 or where[:2] in _SECRETS
     found = "" if secret else f", found {error['input']!r}"
     return f"{'.'.join(where)}: {error['msg'].removeprefix('Value error, ')}{found}"
 
 
 def _secret_mend(section: str, name: str) -> str:
+    if (section, name) == ("notify", "urls"):
+        return "move each to STREAM_AD__NOTIFY__URLS__NAME or to the url_file of its route"
     return f"move it to STREAM_AD__{section.upper()}__{name.upper()} or to {section}.{name}_file"
 
 

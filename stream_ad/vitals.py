@@ -38,7 +38,8 @@ class Vitals:
     """steps counts what moves the work on, beats the turns of the event loop: a number that stands still tells.
 
     settled: the group has shared its partitions out. standing: what is left to read. newest_ns: newest event time read.
-    restoring: records that were answered for are being read again. stalled: why the watchdog holds the worker for
+    restoring: records that were answered for are being read again. to_notify: alert events a route still has to tell.
+    stalled: why the watchdog holds the worker for
     stuck, "" when it does not.
     """
 
@@ -51,6 +52,7 @@ class Vitals:
     standing: Mapping[Partition, Standing] = field(default_factory=dict)
     newest_ns: Mapping[Partition, int] = field(default_factory=dict)
     series: int = 0
+    to_notify: Mapping[str, int] = field(default_factory=dict)
     stalled: str = ""
     away: Mapping[str, Away] = field(default_factory=dict)
     actions: Mapping[int, Action] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from stream_ad.ports import (
     AlertReader,
     Clock,
     DeadLetterReader,
+    Notifier,
     ProfileStore,
     Scorer,
     ScoreReader,
@@ -23,7 +24,7 @@ from stream_ad.ports import (
     StateStore,
     StatusReader,
 )
-from stream_ad.settings import Settings, Subscription, duration_ns
+from stream_ad.settings import NotifyRoute, Settings, Subscription, duration_ns
 
 if TYPE_CHECKING:
     from stream_ad_connectors.influx_history import InfluxHistoryReader
@@ -34,9 +35,11 @@ __all__ = [
     "build_scorer",
     "embedded",
     "group_path",
+    "open_alert_source",
     "open_clock",
     "open_dead_letters",
     "open_history",
+    "open_notifier",
     "open_profiles",
     "open_sinks",
     "open_source",
@@ -223,6 +226,27 @@ def open_source(settings: Settings) -> tuple[Source, StateStore | None]:
     from stream_ad_connectors.kafka_state import KafkaStateStore
 
     return KafkaSource(settings.kafka, _topics(settings)), KafkaStateStore(settings.kafka)
+
+
+def open_notifier(settings: Settings, route: NotifyRoute) -> Notifier:
+    """The receiver of one route. ConfigError when its address is missing or wrong."""
+    from stream_ad_connectors.apprise_notifier import AppriseNotifier
+
+    return AppriseNotifier(route.name, settings.notify_url(route))
+
+
+def open_alert_source(settings: Settings) -> tuple[Source, Sink | None]:
+    """Alerts as records, for the notifier; without a broker the sink beside them is what feeds them."""
+    if embedded(settings):
+        from stream_ad_connectors.alert_bus import AlertBus
+
+        bus = AlertBus()
+        return bus.source, bus
+    from stream_ad_connectors.kafka_one_member import OneMemberAssignor
+    from stream_ad_connectors.kafka_source import KafkaSource
+
+    kafka = settings.kafka.model_copy(update={"group": f"{settings.kafka.group}.notify"})
+    return KafkaSource(kafka, [kafka.alerts_topic], assignor=OneMemberAssignor), None
 
 
 def with_machine_topic(settings: Settings) -> Settings:

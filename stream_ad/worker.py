@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import faust
@@ -15,14 +15,18 @@ from mode import Service
 
 from stream_ad.errors import DataError, UnavailableError
 from stream_ad.ingest import Ingest
-from stream_ad.observed import ObservedPipeline, ObservedSink, ObservedSource, ObservedStates
+from stream_ad.notify import Notifying, Route
+from stream_ad.observed import ObservedNotify, ObservedPipeline, ObservedSink, ObservedSource, ObservedStates
+from stream_ad.outbox import Outbox
 from stream_ad.oversight import Oversight
-from stream_ad.ports import Source
+from stream_ad.ports import Sink, Source
 from stream_ad.settings import KafkaSettings, Settings
 from stream_ad.wiring import (
     build_scorer,
     embedded,
+    open_alert_source,
     open_clock,
+    open_notifier,
     open_profiles,
     open_sinks,
     open_source,
@@ -58,47 +62,68 @@ def run_worker(settings: Settings) -> None:
 
 @dataclass(slots=True)
 class _Job:
-    """The ingest and who watches it, on one event loop."""
+    """The ingest, who watches it and who tells people of its alerts, on one event loop."""
 
     ingest: Ingest
     source: Source
     pipeline: ObservedPipeline
     oversight: Oversight
+    notifying: Notifying | None
 
     async def run(self) -> None:
-        """Until the ingest ends; it is stopped, and the error raised, should the watching fail."""
+        """Until the ingest ends; it is stopped, and the error raised, should the watching or the telling fail."""
         running = asyncio.create_task(self.ingest.run())
         watching = asyncio.create_task(self.oversight.run(self.source, self.pipeline))
+        beside = {watching}
+        if self.notifying is not None:
+            beside.add(asyncio.create_task(self.notifying.run()))
         try:
-            await asyncio.wait({running, watching}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, *beside}, return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
                 self.ingest.stop()
             await running
         finally:
             watching.cancel()
-            await asyncio.wait({watching})
-        if not watching.cancelled():
-            watching.result()
+            if self.notifying is not None:
+                self.notifying.stop()
+            await asyncio.wait(beside)
+        for task in beside:
+            if not task.cancelled():
+                task.result()
 
 
 def _builder(settings: Settings, oversight: Oversight) -> Callable[[], _Job]:
     """A function that makes the job inside the event loop that will run it; the slow parts are made here."""
     pipeline = oversight.pipeline(settings, build_scorer(settings), open_profiles(settings))
     store, watch = open_store(settings), oversight.watch
+    notifiers = [(route, open_notifier(settings, route)) for route in settings.notify.routes]
 
     def build() -> _Job:
         source, states = open_source(settings)
+        routes = [Route(Outbox(route), notifier) for route, notifier in notifiers]
+        notifying, fed = _notifying(settings, routes, oversight) if routes else (None, {})
+        sinks = open_sinks(settings, store) | fed
         ingest = Ingest(
             ObservedSource(source, watch),
             pipeline,
-            [ObservedSink(sink, part, watch) for part, sink in open_sinks(settings, store).items()],
+            [ObservedSink(sink, part, watch) for part, sink in sinks.items()],
             None if states is None else ObservedStates(states, watch),
             open_clock(),
             on_outputs=oversight.meters.delivered,
         )
-        return _Job(ingest, source, pipeline, oversight)
+        return _Job(ingest, source, pipeline, oversight, notifying)
 
     return build
+
+
+def _notifying(settings: Settings, routes: Sequence[Route], oversight: Oversight) -> tuple[Notifying, dict[str, Sink]]:
+    """The notifier, and the sinks that it needs to hear of alerts."""
+    from stream_ad_connectors.alert_json import alert_from_json
+
+    alerts, sink = open_alert_source(settings)
+    events, link_base = ObservedNotify(oversight.watch), settings.notify.link_base
+    notifying = Notifying(alerts, routes, alert_from_json, open_clock(), link_base, events)
+    return notifying, {} if sink is None else {"notifier": sink}
 
 
 async def _run_alone(build: Callable[[], _Job]) -> None:
@@ -180,9 +205,9 @@ def _app(settings: Settings, directory: str) -> faust.App:
     )
     alerts = app.topic(kafka.alerts_topic, key_serializer="raw", value_serializer="raw")
 
-    @app.agent(alerts, name="stream_ad.notify")
-    async def notify(stream: faust.StreamT[bytes]) -> None:
-        """One line an alert; routes to other notifiers hang here."""
+    @app.agent(alerts, name="stream_ad.log")
+    async def log_alerts(stream: faust.StreamT[bytes]) -> None:
+        """One line an alert; messages to people are the notifier's (docs/notifications.md)."""
         async for payload in stream:
             _log_alert(payload)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
@@ -34,8 +35,9 @@ _SLICE_S = 0.2
 _Callback = Callable[[set[TopicPartition]], Awaitable[None]]
 
 
-class _Metadata(msgspec.Struct):
+class _Metadata(msgspec.Struct, omit_defaults=True):
     replay_from: int
+    note: str = ""
 
 
 class KafkaSource:
@@ -51,8 +53,16 @@ class KafkaSource:
     here and raised by the next `poll`); `getmany` waits without end for an assignment (left at the deadline).
     """
 
-    def __init__(self, settings: KafkaSettings, topics: Sequence[str], *, max_records: int = 10_000) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Sequence[str],
+        *,
+        max_records: int = 10_000,
+        assignor: type[AbstractPartitionAssignor] = RoundRobinPartitionAssignor,
+    ) -> None:
         self._settings = settings
+        self._assignor = assignor
         self._topics = tuple(topics)
         self._pace = Pace(max_records)
         self._admin = KafkaAdmin(settings)
@@ -99,7 +109,7 @@ class KafkaSource:
                 return records
 
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
-        """Offsets, and `replay_from` in their metadata.
+        """Offsets, with `replay_from` and `note` in their metadata.
 
         A commit that the group refuses (it went on without this member) returns as if it had succeeded, with a
         warning: the new owner replays from the last commit, and the next `poll` tells `revoked(lost=True)`. To raise
@@ -109,7 +119,7 @@ class KafkaSource:
         for (topic, partition), checkpoint in checkpoints.items():
             tp = TopicPartition(topic, partition)
             if tp in self._open:
-                metadata = msgspec.json.encode(_Metadata(checkpoint.replay_from)).decode()
+                metadata = msgspec.json.encode(_Metadata(checkpoint.replay_from, checkpoint.note)).decode()
                 offsets[tp] = OffsetAndMetadata(checkpoint.next_offset, metadata)
             else:
                 _log.warning("no commit for %s/%d: the partition is no longer ours", topic, partition)
@@ -166,10 +176,10 @@ class KafkaSource:
         if found is None:
             return None
         try:
-            replay_from = msgspec.json.decode(found.metadata, type=_Metadata).replay_from
+            kept = msgspec.json.decode(found.metadata, type=_Metadata)
         except msgspec.DecodeError:  # committed by something else
-            replay_from = found.offset
-        return Checkpoint(found.offset, min(max(0, replay_from), found.offset))
+            kept = _Metadata(found.offset)
+        return Checkpoint(found.offset, min(max(0, kept.replay_from), found.offset), kept.note)
 
     async def stop(self) -> None:
         """Leave the group, so that others take over at once; the listener is not told. May be called twice."""
@@ -191,7 +201,7 @@ class KafkaSource:
             group_id=self._settings.group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+            partition_assignment_strategy=(self._assignor,),
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=max(100, min(3000, session_ms // 4)),
             rebalance_timeout_ms=int(REBALANCE_TIMEOUT_S * 1000),

@@ -10,6 +10,7 @@ from stream_ad.cli.common import Json, emit_json, emit_table, settings_of, utc
 
 if TYPE_CHECKING:
     from stream_ad.records import Alert
+    from stream_ad.settings import Settings
 
 __all__ = ["command"]
 
@@ -21,10 +22,16 @@ def command(
     series: Annotated[str | None, typer.Option(help="Only this series.")] = None,
     start: Annotated[str | None, typer.Option(help="Only episodes that began since: -1h, ISO-8601.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes; one line an event.")] = False,
+    test_notification: Annotated[
+        str | None, typer.Option(metavar="ROUTE", help="Send an example to this route instead, and say how it went.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print alerts. With --follow alone only new ones; with --start the past ones first."""
     settings = settings_of(context)
+    if test_notification is not None:
+        _test(settings, test_notification)
+        return
     from stream_ad.client import Client
 
     with Client(settings) as client:
@@ -44,6 +51,20 @@ def command(
         emit_table(
             ("start", "series", "state", "severity", "peak", "last slot", "driven by", "id"), map(_cells, alerts)
         )
+
+
+def _test(settings: Settings, name: str) -> None:
+    """ConfigError when there is no such route, UnavailableError when its receiver does not take the message."""
+    from stream_ad.errors import ConfigError
+    from stream_ad.messages import compose, example
+    from stream_ad.wiring import open_clock, open_notifier
+
+    routes = {route.name: route for route in settings.notify.routes}
+    if name not in routes:
+        raise ConfigError(f"no notify route {name!r}, found {sorted(routes)}", mend="add it as [[notify.routes]]")
+    notifier = open_notifier(settings, routes[name])
+    notifier.send(compose([example(open_clock().now_ns())], link_base=settings.notify.link_base))
+    print(f"route {name}: {notifier.service} has taken the example")
 
 
 def _document(alert: Alert) -> object:

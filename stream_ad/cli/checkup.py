@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ from stream_ad.decode import Decoder
 from stream_ad.errors import AccessError, DataError, StreamAdError
 from stream_ad.event_time import describe_span, format_ns
 from stream_ad.records import DeadLetter, Observation
-from stream_ad.settings import DEFAULT_PATH, Settings, Subscription, load_settings
-from stream_ad.wiring import build_scorer, embedded, open_profiles, open_store
+from stream_ad.settings import DEFAULT_PATH, NotifyRoute, Settings, Subscription, load_settings
+from stream_ad.wiring import build_scorer, embedded, open_notifier, open_profiles, open_store
 
 if TYPE_CHECKING:
     from stream_ad_connectors.kafka_admin import KafkaAdmin
@@ -57,6 +58,8 @@ def checkup(config: Path | None) -> Iterator[Finding]:
         yield from _broker(settings)
     yield _find("store", lambda: _store(settings))
     yield from _models(settings)
+    for route in settings.notify.routes:
+        yield _find(f"notify {route.name}", partial(_route, settings, route))
 
 
 def _find(name: str, look: Callable[[], str]) -> Finding:
@@ -167,6 +170,15 @@ def _store(settings: Settings) -> str:
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise AccessError(f"{path} cannot be made: {parent} is not ours to write", mend="point store.path elsewhere")
     return f"{path} (will be created)"
+
+
+def _route(settings: Settings, route: NotifyRoute) -> str:
+    """Nothing is sent. The address is not shown, only what it is of."""
+    service = open_notifier(settings, route).service
+    quiet = f", muted {'; '.join(route.mute)} {route.time_zone}" if route.mute else ""
+    rules = f", rules {', '.join(route.rules)}" if route.rules else ""
+    told = f"{', '.join(route.states)} from {route.min_severity} on"
+    return f"{service}: {told}, series {', '.join(route.series)}{rules}, {route.rate}{quiet}"
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

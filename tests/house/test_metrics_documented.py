@@ -28,7 +28,7 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_no_label_can_hold_a_name_of_the_stream() -> None:
     labels = {label for measure in MEASURES for label in measure.labels}
-    assert labels <= {"topic", "partition", "stage", "part", "reason", "rule", "state"}
+    assert labels <= {"topic", "partition", "stage", "part", "reason", "rule", "state", "route"}
 
 
 def test_names_follow_the_conventions() -> None:
