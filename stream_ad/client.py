@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -37,7 +38,8 @@ class Client:
             client.publish("sensors", "pump-1", {"pressure": 3.1, "flow": None})
             frame = client.scores("pump-1", start="-1h")
 
-    config: a path, Settings, or None (stream-ad.toml where there is one, and the environment). Not thread-safe.
+    config: a path, Settings, or None (stream-ad.toml where there is one, and the environment). Not thread-safe, but
+    `close` may come from another thread: it ends what is followed, and nothing can be followed after it.
     """
 
     def __init__(self, config: str | Path | Settings | None = None) -> None:
@@ -46,6 +48,7 @@ class Client:
         self._publisher: KafkaPublisher | None = None
         self._encoders: dict[str, Encoder] = {}
         self._tails: list[KafkaTail] = []
+        self._closed = threading.Event()
 
     # ---- readings in
 
@@ -134,15 +137,14 @@ class Client:
     def _polled_alerts(self, series: str | None) -> Iterator[Alert]:
         """States that the store did not hold a moment ago; of two changes between two polls the newer."""
         reader = self._opened().alerts
-        known = {alert.id: alert for alert in reader.alerts(series, 0, END_NS)}
+        known, closed = {alert.id: alert for alert in reader.alerts(series, 0, END_NS)}, self._closed
 
         def events() -> Iterator[Alert]:
-            while True:
+            while not closed.wait(POLL_S):
                 for alert in reader.alerts(series, 0, END_NS):
                     if known.get(alert.id) != alert:
                         known[alert.id] = alert
                         yield alert
-                time.sleep(POLL_S)
 
         return events()
 
@@ -189,6 +191,7 @@ class Client:
 
     def close(self) -> None:
         """Sends what is on its way, then closes what was opened."""
+        self._closed.set()
         closers: list[Callable[[], None]] = [tail.close for tail in self._tails]
         if self._store is not None:
             closers.append(self._store.sink.close)

@@ -337,6 +337,10 @@ class AlertReader(Protocol):
 
     def alerts(self, series: str | None, start_ns: int, stop_ns: int) -> list[Alert]: ...
 
+    def alert(self, alert_id: str) -> Alert | None:
+        """The newest state of one alert; None when there is no such, or it was withdrawn."""
+        ...
+
 
 class StatusReader(Protocol):
     """Where workers say how far each series is."""

@@ -21,7 +21,6 @@ __all__ = [
     "ModelSettings",
     "ObservabilitySettings",
     "PluginSettings",
-    "ServeSettings",
     "StoreSettings",
     "Subscription",
     "TimeUnit",
@@ -278,10 +277,3 @@ class PluginSettings(_Section):
 
     sinks: tuple[str, ...] = Field((), description="sinks that are written after the store and Kafka")
     source: str | None = Field(None, description="what is read in place of Kafka or of this machine")
-
-
-class ServeSettings(_Section):
-    """The HTTP face."""
-
-    host: str = Field("127.0.0.1", description="address to bind")
-    port: int = Field(8080, ge=0, le=65535, description="port to bind")

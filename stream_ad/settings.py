@@ -22,13 +22,13 @@ from stream_ad.sections import (
     ModelSettings,
     ObservabilitySettings,
     PluginSettings,
-    ServeSettings,
     StoreSettings,
     Subscription,
     TimeUnit,
     duration_ns,
     rate_per_s,
 )
+from stream_ad.serve_settings import Role, ServeSettings, ServeUser
 
 __all__ = [
     "AlertSettings",
@@ -39,13 +39,16 @@ __all__ = [
     "NotifyRoute",
     "NotifySettings",
     "ObservabilitySettings",
+    "Role",
     "ServeSettings",
+    "ServeUser",
     "Settings",
     "StoreSettings",
     "Subscription",
     "TimeUnit",
     "duration_ns",
     "load_settings",
+    "rate_per_s",
     "read_secret",
 ]
 
@@ -108,6 +111,16 @@ class Settings(BaseSettings):
                 mend=f"set STREAM_AD__NOTIFY__URLS__{route.name.upper()} to an Apprise URL, or the route's url_file",
             )
         return url.strip()
+
+    def serve_token(self, user: ServeUser) -> str:
+        """The token of a user from the environment or its file. ConfigError when there is none, or it is too short."""
+        token = read_secret(f"serve.users {user.name}: token", self.serve.tokens.get(user.name), user.token_file)
+        mend = f"set STREAM_AD__SERVE__TOKENS__{user.name.upper()}, or the user's token_file"
+        if token is None:
+            raise ConfigError(f"serve user {user.name!r} has no token", mend=mend)
+        if len(token) < 16 or not (token.isascii() and token.isprintable()):
+            raise ConfigError(f"the token of serve user {user.name!r} is none: expected 16 or more of ASCII", mend=mend)
+        return token
 
     def influx_token(self) -> str:
         """The token from the environment or its file. ConfigError when there is none."""

@@ -28,12 +28,14 @@ from stream_ad.settings import NotifyRoute, Settings, Subscription, duration_ns
 
 if TYPE_CHECKING:
     from stream_ad_connectors.influx_history import InfluxHistoryReader
+    from stream_ad_connectors.kafka_admin import GroupLag
 
 __all__ = [
     "MACHINE_TOPIC",
     "Store",
     "build_scorer",
     "embedded",
+    "group_lag",
     "group_path",
     "open_alert_source",
     "open_clock",
@@ -144,6 +146,19 @@ def open_store(settings: Settings) -> Store:
 
     sqlite = SqliteStore(settings.store.path)
     return Store(sqlite, sqlite, sqlite, sqlite)
+
+
+def group_lag(settings: Settings) -> list[GroupLag] | None:
+    """How far the workers are behind in each partition that they read; None without a broker."""
+    from stream_ad_connectors.kafka_admin import KafkaAdmin
+
+    if embedded(settings):
+        return None
+    admin = KafkaAdmin(settings.kafka)
+    try:
+        return admin.lag([subscription.topic for subscription in settings.subscription])
+    finally:
+        admin.close()
 
 
 def open_history(settings: Settings, bucket: str | None) -> InfluxHistoryReader:

@@ -67,6 +67,9 @@ class InfluxStore:
     def alerts(self, series: str | None, start_ns: int, stop_ns: int) -> list[Alert]:
         return self._reader.alerts(series, start_ns, stop_ns)
 
+    def alert(self, alert_id: str) -> Alert | None:
+        return self._reader.alert(alert_id)
+
     def statuses(self) -> list[SeriesStatus]:
         return self._reader.statuses()
 

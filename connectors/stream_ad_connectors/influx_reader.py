@@ -54,6 +54,9 @@ _COUNTS = f"""{_ALWAYS}
 _ALERTS = f"""{_RANGE}
   |> filter(fn: (r) => r._measurement == "alert" and r._field == "alert"%s)
   |> keep(columns: ["_time", "_value"]) |> rename(columns: {{_value: "alert"}})"""
+_ALERT_PLACE = f"""{_ALWAYS}
+  |> filter(fn: (r) => r._measurement == "alert" and r._field == "id" and r._value == alert_id)
+  |> keep(columns: ["_time", "series"])"""
 _STATUSES = f"""{_ALWAYS}
   |> filter(fn: (r) => r._measurement == "status" and r._field == "status")
   |> last() |> keep(columns: ["series", "_value"]) |> rename(columns: {{_value: "status"}})"""
@@ -156,6 +159,15 @@ class InfluxReader:
         alerts = [alert_from_json(text) for text in found["alert"].to_pylist()]
         alerts = [alert for alert in alerts if alert.state is not AlertState.WITHDRAWN]
         return sorted(alerts, key=lambda alert: (alert.start_ns, alert.series, alert.id))
+
+    def alert(self, alert_id: str) -> Alert | None:
+        columns = {**_TIME, "series": pa.string()}
+        places = self._connection.query(_ALERT_PLACE, {"alert_id": alert_id}, columns)
+        for time_ns, tag in zip(_times_ns(places).tolist(), places["series"].to_pylist(), strict=True):
+            for alert in self.alerts(untag(tag), time_ns, time_ns + 1):
+                if alert.id == alert_id:
+                    return alert
+        return None
 
     def statuses(self) -> list[SeriesStatus]:
         found = self._connection.query(_STATUSES, {}, {"status": pa.string()})

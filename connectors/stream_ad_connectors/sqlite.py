@@ -116,6 +116,11 @@ class SqliteStore:
         alerts = [_decode(body, Alert) for (body,) in rows]
         return [alert for alert in alerts if alert.state is not AlertState.WITHDRAWN]
 
+    def alert(self, alert_id: str) -> Alert | None:
+        rows = self._read("SELECT body FROM alert WHERE id = ?", [alert_id])
+        alert = _decode(rows[0][0], Alert) if rows else None
+        return None if alert is None or alert.state is AlertState.WITHDRAWN else alert
+
     def statuses(self) -> list[SeriesStatus]:
         return [_decode(body, SeriesStatus) for (body,) in self._read("SELECT body FROM status ORDER BY series")]
 

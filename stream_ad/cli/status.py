@@ -12,7 +12,6 @@ from stream_ad.errors import StreamAdError
 
 if TYPE_CHECKING:
     from stream_ad.records import SeriesStatus
-    from stream_ad.settings import Settings
 
 __all__ = ["command"]
 
@@ -20,7 +19,7 @@ __all__ = ["command"]
 def command(context: typer.Context, as_json: Json = False) -> None:
     """Print the state of every series: what it waits for, how full its memory is, first and last score, open alerts."""
     settings = settings_of(context)
-    from stream_ad.wiring import embedded, open_store
+    from stream_ad.wiring import group_lag, open_store
 
     store = open_store(settings)
     try:
@@ -29,11 +28,11 @@ def command(context: typer.Context, as_json: Json = False) -> None:
         store.sink.close()
     lag: list[dict[str, Any]] | None = None
     problem: StreamAdError | None = None
-    if not embedded(settings):
-        try:
-            lag = _lag(settings)
-        except StreamAdError as error:  # what the store says is worth showing all the same
-            problem = error
+    try:
+        found = group_lag(settings)
+        lag = None if found is None else [{**asdict(one), "lag": one.lag} for one in found]
+    except StreamAdError as error:  # what the store says is worth showing all the same
+        problem = error
     if as_json:
         emit_json({"series": [_document(s, counts) for s in statuses], "lag": lag})
     else:
@@ -43,17 +42,6 @@ def command(context: typer.Context, as_json: Json = False) -> None:
             print(f"{len(statuses)} series: a worker takes {limit} (detector.max_series), new ones are dead-lettered")
     if problem is not None:
         raise problem
-
-
-def _lag(settings: Settings) -> list[dict[str, Any]]:
-    from stream_ad_connectors.kafka_admin import KafkaAdmin
-
-    admin = KafkaAdmin(settings.kafka)
-    try:
-        found = admin.lag([subscription.topic for subscription in settings.subscription])
-    finally:
-        admin.close()
-    return [{**asdict(one), "lag": one.lag} for one in found]
 
 
 def _document(status: SeriesStatus, counts: dict[str, int]) -> dict[str, Any]:

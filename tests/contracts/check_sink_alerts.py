@@ -66,6 +66,8 @@ def a_withdrawn_alert_is_left_out(target: SinkUnderTest, promises: SinkPromises)
         Outputs(alerts=[alert(promises, "2", series, AlertState.WITHDRAWN, slot=5, length=1, revision=1)])
     )
     _expect(target, promises, series, [kept])
+    if target.alerts is not None:
+        assert target.alerts.alert(early.id) is None
 
 
 def alert_ranges_are_half_open_in_start(target: SinkUnderTest, promises: SinkPromises) -> None:
@@ -165,6 +167,7 @@ def _expect(target: SinkUnderTest, promises: SinkPromises, series: str, wanted: 
 
     def check() -> None:
         assert reader.alerts(series, 0, FAR_NS) == list(wanted)
+        assert [reader.alert(one.id) for one in wanted] == list(wanted)
 
     eventually(check, promises.wait_s)
 

@@ -1,0 +1,8 @@
+"""The page and the HTTP API over what a config names: series, scores, alerts, live."""
+
+from __future__ import annotations
+
+from stream_ad.service.app import make_app
+from stream_ad.service.server import run_service
+
+__all__ = ["make_app", "run_service"]

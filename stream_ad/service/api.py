@@ -1,0 +1,234 @@
+"""/api/v1: what the SDK and the command line tell, over HTTP, in pages and within limits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, replace
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, Field
+from stream_ad_connectors.alert_json import iso_utc
+
+from stream_ad.client import Client
+from stream_ad.errors import ConfigError
+from stream_ad.moments import END_NS, moment_ns
+from stream_ad.records import Alert, AlertState, ScoreBatch
+from stream_ad.service.access import Reader, Writer
+from stream_ad.service.documents import (
+    AlertDocument,
+    AlertPage,
+    Scores,
+    SeriesPage,
+    State,
+    alert_document,
+    scores_document,
+    status_document,
+    trace_document,
+)
+from stream_ad.service.feed import Event, Feed
+from stream_ad.service.parts import Held
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api/v1")
+MAX_PAGE, MAX_DETAIL_CELLS, MAX_POINTS = 10_000, 200_000, 10_000
+Start = Annotated[str | None, Query(description="-1h, ISO-8601 (no zone = UTC); none = from the first")]
+Stop = Annotated[str | None, Query(description="the end, itself left out; none = to the last")]
+
+
+@router.get("/series", tags=["series"], response_model=SeriesPage)
+def series(
+    who: Reader,
+    parts: Held,
+    match: Annotated[str, Query(description="a shell pattern of names, such as pump-*")] = "*",
+    after: Annotated[str | None, Query(description="names behind this one")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+) -> dict[str, Any]:
+    """Every series and how far it is."""
+    found = [one for one in parts.store.statuses.statuses() if fnmatchcase(one.series, match)]
+    rest = [one for one in sorted(found, key=lambda one: one.series) if after is None or one.series > after]
+    page = rest[:limit]
+    following = page[-1].series if len(rest) > limit else None
+    return {"series": [status_document(one) for one in page], "total": len(found), "next": following}
+
+
+@router.get("/series/{series:path}/scores", tags=["series"])
+def scores(
+    who: Reader,
+    parts: Held,
+    series: str,
+    start: Start = None,
+    stop: Stop = None,
+    max_points: Annotated[
+        int | None, Query(ge=2, le=MAX_POINTS, description="thin out to so many points, keeping every peak")
+    ] = None,
+    channels: Annotated[bool, Query(description="with value, expected, band and share of each channel")] = False,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="slots of a page")] = 1_000,
+) -> Scores:
+    """Scores of a time: as a line of max_points for a plot, else page by page with all there is to each slot.
+
+    With channels a page ends early where it would hold more than 200,000 readings.
+    """
+    start_ns, stop_ns = _range(start, stop)
+    reader = parts.store.scores
+    if max_points is not None:
+        if channels:
+            raise ConfigError("max_points thins the score alone", mend="leave out channels, or max_points")
+        return trace_document(reader.score_trace(series, start_ns, stop_ns, max_points=max_points))
+    extent = reader.score_extent(series, start_ns, stop_ns)
+    if extent is None:
+        return scores_document(series, 0, [], channels=channels, following=None)
+    pages = reader.score_pages(series, max(start_ns, extent.first_ns), stop_ns, detail=channels)
+    taken, following_ns = _page(pages, limit)
+    following = None if following_ns is None else iso_utc(following_ns)
+    return scores_document(series, extent.slots, taken, channels=channels, following=following)
+
+
+def _page(pages: Iterator[ScoreBatch], limit: int) -> tuple[list[ScoreBatch], int | None]:
+    """Slots up to the limit, and the time of the first that is left."""
+    taken: list[ScoreBatch] = []
+    rows = cells = 0
+    try:
+        for batch in pages:
+            room = min(limit - rows, max(0, MAX_DETAIL_CELLS - cells) // max(1, len(batch.channels)) or (not rows))
+            if room <= 0:
+                return taken, int(batch.event_time_ns[0])
+            if room < len(batch):
+                return [*taken, _first(batch, room)], int(batch.event_time_ns[room])
+            taken.append(batch)
+            rows, cells = rows + len(batch), cells + len(batch) * len(batch.channels)
+    finally:
+        close = getattr(pages, "close", None)
+        if close is not None:
+            close()
+    return taken, None
+
+
+def _first(batch: ScoreBatch, rows: int) -> ScoreBatch:
+    arrays = ("event_time_ns", "score", "value", "expected", "lower", "upper", "attribution", "revision", "alert_id")
+    return replace(batch, **{name: getattr(batch, name)[:rows] for name in arrays})
+
+
+@router.get("/alerts", tags=["alerts"], response_model=AlertPage)
+def alerts(
+    who: Reader,
+    parts: Held,
+    series: str | None = None,
+    start: Start = None,
+    stop: Stop = None,
+    severity: Annotated[str | None, Query(pattern="^(warning|critical|silent)$")] = None,
+    open: Annotated[bool, Query(description="only those that have not ended")] = False,  # the API's word
+    before: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> dict[str, Any]:
+    """Alerts that began in a time, the newest first, each in its newest state."""
+    start_ns, stop_ns = _range(start, stop)
+    found = [
+        alert
+        for alert in parts.store.alerts.alerts(series, start_ns, stop_ns)
+        if severity in (None, alert.severity) and not (open and alert.state is AlertState.RESOLVED)
+    ]
+    place = _place(before) if before else (END_NS, "")
+    rest = [alert for alert in sorted(found, key=_order, reverse=True) if _order(alert) < place]
+    page = rest[:limit]
+    following = "{}-{}".format(*_order(page[-1])) if len(rest) > limit else None
+    return {"alerts": [alert_document(alert) for alert in page], "next": following}
+
+
+def _order(alert: Alert) -> tuple[int, str]:
+    return alert.start_ns, alert.id
+
+
+def _place(text: str) -> tuple[int, str]:
+    number, _, alert_id = text.partition("-")
+    if not number.isdigit():
+        raise ConfigError(f"before: expected the `next` of another page, found {text!r}")
+    return int(number), alert_id
+
+
+@router.get("/alerts/stream", tags=["alerts"], response_class=EventSourceResponse)
+async def alert_stream(who: Reader, request: Request, parts: Held) -> AsyncIterator[ServerSentEvent]:
+    """Alert events as they come (`alert`), from now on or after Last-Event-ID; `reset`: some may have been missed."""
+    async for event in _events(parts.feed, request):
+        if event.kind != "series":
+            yield _sse(event)
+
+
+@router.get("/stream", tags=["live"], response_class=EventSourceResponse)
+async def stream(who: Reader, request: Request, parts: Held) -> AsyncIterator[ServerSentEvent]:
+    """As /alerts/stream, and the series whose state changed (`series`)."""
+    async for event in _events(parts.feed, request):
+        yield _sse(event)
+
+
+async def _events(feed: Feed, request: Request) -> AsyncIterator[Event]:
+    with feed.listen(request.headers.get("last-event-id", "")) as queue:
+        yield Event("hello", {})
+        while (event := await queue.get()) is not None:
+            yield event
+
+
+def _sse(event: Event) -> ServerSentEvent:
+    return ServerSentEvent(data=event.data, event=event.kind, id=event.id or None, retry=3000)
+
+
+@router.get("/alerts/{alert_id}", tags=["alerts"], response_model=AlertDocument)
+def alert(who: Reader, parts: Held, alert_id: str) -> Any:
+    """One alert."""
+    found = parts.store.alerts.alert(alert_id)
+    if found is None:
+        raise HTTPException(404, f"there is no alert {alert_id!r}")
+    return alert_document(found)
+
+
+@router.get("/state", tags=["live"], response_model=State)
+def state(who: Reader, parts: Held) -> dict[str, Any]:
+    """Counts, versions and lag."""
+    statuses = parts.store.statuses.statuses()
+    profiles: dict[str, int] = {}
+    for one in statuses:
+        profiles[one.profile_version] = profiles.get(one.profile_version, 0) + 1
+    lag = parts.lag()
+    return {
+        "version": version("stream-ad"),
+        "scorer": parts.settings.detector.scorer,
+        "store": "the embedded store" if parts.settings.influxdb.url is None else "InfluxDB",
+        "series": len(statuses),
+        "scoring": sum(one.state == "scoring" for one in statuses),
+        "open_alerts": sum(one.open_alerts for one in statuses),
+        "profiles": profiles,
+        "lag": None if lag is None else [{**asdict(one), "lag": one.lag} for one in lag],
+    }
+
+
+class Readings(BaseModel):
+    """One observation of a series; time: ISO-8601 or nanoseconds, none = now."""
+
+    series: str = Field(min_length=1)
+    time: str | int | None = None
+    values: dict[str, float | None] = Field(min_length=1)
+
+
+@router.post("/topics/{topic}/observations", tags=["publish"], status_code=202)
+def publish(
+    who: Writer,
+    parts: Held,
+    topic: str,
+    observations: Annotated[list[Readings], Field(min_length=1, max_length=10_000)],
+) -> dict[str, int]:
+    """Writes observations to a subscribed topic; answers when the broker has them."""
+    parts.settings.subscription_of(topic)
+    with Client(parts.settings) as client:
+        for one in observations:
+            client.publish(topic, one.series, one.values, one.time)
+        client.flush()
+    return {"published": len(observations)}
+
+
+def _range(start: str | None, stop: str | None) -> tuple[int, int]:
+    start_ns = 0 if start is None else moment_ns(start, name="start")
+    return start_ns, END_NS if stop is None else moment_ns(stop, name="stop")
