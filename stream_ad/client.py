@@ -38,8 +38,8 @@ class Client:
             client.publish("sensors", "pump-1", {"pressure": 3.1, "flow": None})
             frame = client.scores("pump-1", start="-1h")
 
-    config: a path, Settings, or None (stream-ad.toml where there is one, and the environment). Not thread-safe, but
-    `close` may come from another thread: it ends what is followed, and nothing can be followed after it.
+    config: a path, Settings, or None (stream-ad.toml where there is one, and the environment). Not thread-safe but
+    for `unfollow`.
     """
 
     def __init__(self, config: str | Path | Settings | None = None) -> None:
@@ -48,7 +48,7 @@ class Client:
         self._publisher: KafkaPublisher | None = None
         self._encoders: dict[str, Encoder] = {}
         self._tails: list[KafkaTail] = []
-        self._closed = threading.Event()
+        self._unfollowed = threading.Event()
 
     # ---- readings in
 
@@ -137,10 +137,10 @@ class Client:
     def _polled_alerts(self, series: str | None) -> Iterator[Alert]:
         """States that the store did not hold a moment ago; of two changes between two polls the newer."""
         reader = self._opened().alerts
-        known, closed = {alert.id: alert for alert in reader.alerts(series, 0, END_NS)}, self._closed
+        known, ended = {alert.id: alert for alert in reader.alerts(series, 0, END_NS)}, self._unfollowed
 
         def events() -> Iterator[Alert]:
-            while not closed.wait(POLL_S):
+            while not ended.wait(POLL_S):
                 for alert in reader.alerts(series, 0, END_NS):
                     if known.get(alert.id) != alert:
                         known[alert.id] = alert
@@ -189,9 +189,14 @@ class Client:
 
     # ---- house-keeping
 
+    def unfollow(self) -> None:
+        """Ends all that is followed, now and from now on; from any thread."""
+        self._unfollowed.set()
+        for tail in list(self._tails):
+            tail.end()
+
     def close(self) -> None:
         """Sends what is on its way, then closes what was opened."""
-        self._closed.set()
         closers: list[Callable[[], None]] = [tail.close for tail in self._tails]
         if self._store is not None:
             closers.append(self._store.sink.close)
@@ -219,6 +224,8 @@ class Client:
 
         tail = KafkaTail(self.settings.kafka, topics)
         self._tails.append(tail)
+        if self._unfollowed.is_set():
+            tail.end()
         return tail
 
     def _need_broker(self, doing: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -305,7 +305,9 @@ class ScoreReader(Protocol):
         they have none (and come much sooner)."""
         ...
 
-    def score_pages(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> Iterator[ScoreBatch]:
+    def score_pages(
+        self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True
+    ) -> Generator[ScoreBatch, None, None]:
         """What `scores` tells, read page by page as it is taken, so that a long range never lies in memory whole.
 
         Each page is one moment's view of the store. Close the iterator, or take it to its end.

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.services.chromium import running_chromium
 from tests.services.errors import ServiceUnavailableError, skip_if_unavailable
 from tests.services.influxdb import (
     Influx,
@@ -63,6 +65,13 @@ def influx() -> Iterator[Influx]:
     """An InfluxDB shared by the session; `influx_bucket` is the one to write to."""
     with skip_if_unavailable(), running_influxdb() as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A real browser shared by the session."""
+    with skip_if_unavailable(), running_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from time import time_ns
 
 from stream_ad.records import Alert, Outputs, ScoreBatch, ScoreExtent, ScoreTrace, SeriesStatus
@@ -52,7 +52,9 @@ class InfluxStore:
     def scores(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> list[ScoreBatch]:
         return self._reader.scores(series, start_ns, stop_ns, detail=detail)
 
-    def score_pages(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> Iterator[ScoreBatch]:
+    def score_pages(
+        self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True
+    ) -> Generator[ScoreBatch, None, None]:
         return self._reader.score_pages(series, start_ns, stop_ns, detail=detail)
 
     def score_extent(self, series: str, start_ns: int, stop_ns: int) -> ScoreExtent | None:

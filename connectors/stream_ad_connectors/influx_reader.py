@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -85,7 +85,9 @@ class InfluxReader:
         """Channels come sorted by name; without channel detail in the store, batches have no channels."""
         return list(self.score_pages(series, start_ns, stop_ns, detail=detail))
 
-    def score_pages(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> Iterator[ScoreBatch]:
+    def score_pages(
+        self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True
+    ) -> Generator[ScoreBatch, None, None]:
         for first_ns, end_ns in self._ranges(series, start_ns, stop_ns):
             yield from self._page(series, first_ns, end_ns, detail)
 

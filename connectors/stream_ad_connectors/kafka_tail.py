@@ -36,15 +36,14 @@ def matching_topics(settings: KafkaSettings, pattern: str) -> list[str]:
 
 
 class KafkaTail:
-    """A reader of all partitions of some topics, outside any group. It starts at their end. `close` may come from
-    another thread, and ends `follow`.
+    """A reader of all partitions of some topics, outside any group. It starts at their end.
 
     ConfigError when a topic does not exist, UnavailableError when the broker does not answer.
     """
 
     def __init__(self, settings: KafkaSettings, topics: Iterable[str]) -> None:
         self._settings = settings
-        self._closed, self._lock = threading.Event(), threading.Lock()
+        self._ended = threading.Event()
         admin = KafkaAdmin(settings)
         try:
             counts = admin.partitions(topics)
@@ -80,21 +79,22 @@ class KafkaTail:
         return taken
 
     def follow(self) -> Iterator[SourceRecord]:
-        """What comes from the end on, until `close`; a broker that is away is waited for."""
-        while not self._closed.is_set():
+        """What comes from the end on, until `end`; a broker that is away is waited for."""
+        while not self._ended.is_set():
             try:
                 yield from self._poll()
             except (KafkaError, OSError) as error:
                 raise kafka_error(error, self._settings, "following the topics") from error
 
+    def end(self) -> None:
+        """Ends `follow`; from any thread."""
+        self._ended.set()
+
     def close(self) -> None:
-        self._closed.set()
-        with self._lock:
-            self._consumer.close()
+        self._consumer.close()
 
     def _poll(self) -> Sequence[SourceRecord]:
-        with self._lock:
-            found = {} if self._closed.is_set() else self._consumer.poll(timeout_ms=_POLL_MS)
+        found = self._consumer.poll(timeout_ms=_POLL_MS)
         return [
             SourceRecord(
                 SourcePosition(r.topic, r.partition, r.offset), max(0, r.timestamp) * 1_000_000, r.key, r.value

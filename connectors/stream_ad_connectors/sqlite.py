@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,7 +94,9 @@ class SqliteStore:
     def scores(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> list[ScoreBatch]:
         return self._reader.scores(series, start_ns, stop_ns, detail=detail)
 
-    def score_pages(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> Iterator[ScoreBatch]:
+    def score_pages(
+        self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True
+    ) -> Generator[ScoreBatch, None, None]:
         return self._reader.score_pages(series, start_ns, stop_ns, detail=detail)
 
     def score_extent(self, series: str, start_ns: int, stop_ns: int) -> ScoreExtent | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -58,7 +58,9 @@ class SqliteReader:
         """Slots with start <= time < stop; a new batch begins where the channels or the model version change."""
         return self._slots(series, start_ns, stop_ns, detail, limit=-1)
 
-    def score_pages(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> Iterator[ScoreBatch]:
+    def score_pages(
+        self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True
+    ) -> Generator[ScoreBatch, None, None]:
         while page := self._slots(series, start_ns, stop_ns, detail, limit=PAGE_SLOTS):
             yield from page
             start_ns = int(page[-1].event_time_ns[-1]) + 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from importlib.metadata import version
@@ -35,7 +36,7 @@ from stream_ad.service.parts import Held
 __all__ = ["router"]
 
 router = APIRouter(prefix="/api/v1")
-MAX_PAGE, MAX_DETAIL_CELLS, MAX_POINTS = 10_000, 200_000, 10_000
+MAX_PAGE, MAX_CELLS, MAX_POINTS = 10_000, 200_000, 10_000
 Start = Annotated[str | None, Query(description="-1h, ISO-8601 (no zone = UTC); none = from the first")]
 Stop = Annotated[str | None, Query(description="the end, itself left out; none = to the last")]
 
@@ -66,7 +67,8 @@ def scores(
     max_points: Annotated[
         int | None, Query(ge=2, le=MAX_POINTS, description="thin out to so many points, keeping every peak")
     ] = None,
-    channels: Annotated[bool, Query(description="with value, expected, band and share of each channel")] = False,
+    channels: Annotated[bool, Query(description="with value, expected, band and share of every channel")] = False,
+    channel: Annotated[list[str] | None, Query(description="of these channels alone")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="slots of a page")] = 1_000,
 ) -> Scores:
     """Scores of a time: as a line of max_points for a plot, else page by page with all there is to each slot.
@@ -74,37 +76,34 @@ def scores(
     With channels a page ends early where it would hold more than 200,000 readings.
     """
     start_ns, stop_ns = _range(start, stop)
-    reader = parts.store.scores
+    reader, channels = parts.store.scores, channels or bool(channel)
     if max_points is not None:
         if channels:
             raise ConfigError("max_points thins the score alone", mend="leave out channels, or max_points")
         return trace_document(reader.score_trace(series, start_ns, stop_ns, max_points=max_points))
     extent = reader.score_extent(series, start_ns, stop_ns)
     if extent is None:
-        return scores_document(series, 0, [], channels=channels, following=None)
-    pages = reader.score_pages(series, max(start_ns, extent.first_ns), stop_ns, detail=channels)
-    taken, following_ns = _page(pages, limit)
+        return scores_document(series, 0, [], names=[], following=None)
+    told = channel if channels else []
+    with closing(reader.score_pages(series, max(start_ns, extent.first_ns), stop_ns, detail=channels)) as pages:
+        taken, following_ns = _page(pages, limit, told)
     following = None if following_ns is None else iso_utc(following_ns)
-    return scores_document(series, extent.slots, taken, channels=channels, following=following)
+    return scores_document(series, extent.slots, taken, names=told, following=following)
 
 
-def _page(pages: Iterator[ScoreBatch], limit: int) -> tuple[list[ScoreBatch], int | None]:
-    """Slots up to the limit, and the time of the first that is left."""
+def _page(pages: Iterator[ScoreBatch], limit: int, told: Sequence[str] | None) -> tuple[list[ScoreBatch], int | None]:
+    """Slots up to the limits, at least one, and the time of the first that is left. told: channels; None = all."""
     taken: list[ScoreBatch] = []
     rows = cells = 0
-    try:
-        for batch in pages:
-            room = min(limit - rows, max(0, MAX_DETAIL_CELLS - cells) // max(1, len(batch.channels)) or (not rows))
-            if room <= 0:
-                return taken, int(batch.event_time_ns[0])
-            if room < len(batch):
-                return [*taken, _first(batch, room)], int(batch.event_time_ns[room])
-            taken.append(batch)
-            rows, cells = rows + len(batch), cells + len(batch) * len(batch.channels)
-    finally:
-        close = getattr(pages, "close", None)
-        if close is not None:
-            close()
+    for batch in pages:
+        width = len(batch.channels if told is None else told)
+        fitting = (MAX_CELLS - cells) // width if width else limit
+        room = min(limit - rows, max(fitting, 0 if rows else 1))
+        if room < len(batch):
+            first = [_first(batch, room)] if room > 0 else []
+            return [*taken, *first], int(batch.event_time_ns[max(room, 0)])
+        taken.append(batch)
+        rows, cells = rows + len(batch), cells + len(batch) * width
     return taken, None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -179,11 +179,13 @@ def trace_document(trace: ScoreTrace) -> Scores:
 
 
 def scores_document(
-    series: str, slots: int, batches: Iterable[ScoreBatch], *, channels: bool, following: str | None
+    series: str, slots: int, batches: Iterable[ScoreBatch], *, names: Sequence[str] | None, following: str | None
 ) -> Scores:
+    """names: the channels to tell; None = all there are."""
     batches = list(batches)
     rows = [len(batch) for batch in batches]
-    names = list(dict.fromkeys(name for batch in batches for name in batch.channels)) if channels else []
+    known = list(dict.fromkeys(name for batch in batches for name in batch.channels))
+    told = known if names is None else [name for name in known if name in names]
     scores = [score for batch in batches for score in batch.score.tolist()]
     return Scores(
         series=series,
@@ -195,7 +197,7 @@ def scores_document(
         revision=[number for batch in batches for number in batch.revision.tolist()],
         alert_id=[alert for batch in batches for alert in batch.alert_id],
         model_version=[batch.model_version for batch, n in zip(batches, rows, strict=True) for _ in range(n)],
-        channels={name: _channel(name, batches) for name in names} if channels else None,
+        channels={name: _channel(name, batches) for name in told} if told or names != [] else None,
         next=following,
     )
 
@@ -205,9 +207,14 @@ def _channel(name: str, batches: list[ScoreBatch]) -> Channel:
     for batch in batches:
         place = batch.channels.index(name) if name in batch.channels else None
         for detail in DETAILS:
-            columns[detail] += [None] * len(batch) if place is None else _numbers(getattr(batch, detail)[:, place])
+            columns[detail] += [None] * len(batch) if place is None else _digits(getattr(batch, detail)[:, place])
     return Channel(**columns)
 
 
-def _numbers(values: NDArray[np.floating[Any]]) -> list[float | None]:
-    return [number if math.isfinite(number) else None for number in values.astype(np.float64).tolist()]
+def _numbers(values: NDArray[np.float64]) -> list[float | None]:
+    return [number if math.isfinite(number) else None for number in values.tolist()]
+
+
+def _digits(values: NDArray[np.float32]) -> list[float | None]:
+    """As many digits as single precision has: the rest would be noise, and half of the answer."""
+    return [float(f"{number:.7g}") if math.isfinite(number) else None for number in values.tolist()]

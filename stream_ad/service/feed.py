@@ -64,7 +64,7 @@ class Feed:
         self._wanted.set()
         client = self._client
         if client is not None:
-            client.close()
+            client.unfollow()
         self._tell(None)
 
     def join(self) -> None:
@@ -125,25 +125,25 @@ class Feed:
         """Alert events, from the topic or from the embedded store."""
         broken = False
         while not self._closed.is_set():
-            try:
-                self._client = Client(self._settings)
-                if broken:
-                    self._tell(Event("reset", {}))
-                broken = False
-                for alert in self._client.alerts(follow=True):
-                    self._tell(Event("alert", alert_document(alert)))
-            except StreamAdError as error:
-                if self._closed.is_set():
+            with Client(self._settings) as self._client:
+                if self._closed.is_set():  # `close` may have met the client before
                     return
-                if not broken:
-                    log.warning("%s; alerts are followed again later", error)
-                broken = True
-                self._client.close() if self._client is not None else None
+                try:
+                    coming = self._client.alerts(follow=True)
+                    if broken:
+                        self._tell(Event("reset", {}))
+                    broken = False
+                    for alert in coming:
+                        self._tell(Event("alert", alert_document(alert)))
+                except StreamAdError as error:
+                    if not broken:
+                        log.warning("%s; alerts are followed again later", error)
+                    broken = True
             self._closed.wait(AGAIN_S)
 
     def _watch(self) -> None:
         """States of series that changed, while somebody listens."""
-        known: dict[str, SeriesStatus] = {}
+        known: dict[str, SeriesStatus] | None = None
         while not self._closed.is_set():
             self._wanted.wait()
             if self._closed.is_set():
@@ -154,8 +154,9 @@ class Feed:
             except StreamAdError as error:
                 log.warning("%s; states of series are read again later", error)
             else:
-                changed = [status_document(one) for name, one in found.items() if known.get(name) != one]
-                if changed and known:
+                before = found if known is None else known
+                changed = [status_document(one) for name, one in found.items() if before.get(name) != one]
+                if changed:
                     self._tell(Event("series", changed))
                 known = found
             self._closed.wait(max(WATCH_S, SHARE * (time.monotonic() - begun)))

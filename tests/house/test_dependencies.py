@@ -24,8 +24,8 @@ UNNAMED = {  # what the web framework imports when it is asked to, and packages 
     "fastapi-offline", "itsdangerous", "jinja2", "plotly", "python-multipart",
 }  # fmt: skip
 TOOLS = {  # installed for their commands, as plugins, or for another package's sake, not imported by name
-    "editables", "hatchling", "httpx2", "import-linter", "mypy", "pandas-stubs", "pytest-asyncio", "pytest-timeout", "ruff",
-    "scipy-stubs", "types-psutil", "types-pyyaml",
+    "editables", "hatchling", "httpx2", "import-linter", "mypy", "pandas-stubs", "pytest-asyncio", "pytest-timeout",
+    "ruff", "scipy-stubs", "types-psutil", "types-pyyaml",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -75,6 +76,7 @@ class Job:
     environment: dict[str, str] = field(default_factory=dict)
     supervised: bool = False
     step: str = "1s"
+    _others: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _replaced: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def init(self) -> None:
@@ -131,6 +133,19 @@ class Job:
         self.workers.append(started)
         return started
 
+    def serve(self) -> str:
+        """Starts `stream-ad serve` on a free port; the link that it prints."""
+        path = self.home / "serve.log"
+        with path.open("wb") as log:
+            command = [STREAM_AD, "serve", "--port", "0"]
+            self._others.append(subprocess.Popen(command, cwd=self.home, env=self.env, stdout=log, stderr=log))
+
+        def link() -> str:
+            return (re.findall(r"serving (\S+)", path.read_text(errors="replace")) or [""])[0]
+
+        assert wait_until(lambda: bool(link()), timeout_s=60), path.read_text(errors="replace")
+        return link()
+
     def log_of(self, worker: subprocess.Popen[bytes]) -> str:
         return (self.home / f"worker-{self.workers.index(worker)}.log").read_text(errors="replace")
 
@@ -139,10 +154,10 @@ class Job:
         return worker.wait(60)
 
     def close(self) -> None:
-        for worker in self.workers:
-            if worker.poll() is None:
-                worker.kill()
-                worker.wait(30)
+        for process in [*self.workers, *self._others]:
+            if process.poll() is None:
+                process.kill()
+                process.wait(30)
 
     def flux_counts(self) -> dict[str, int]:
         """Series -> number of scores, counted by Flux itself."""

@@ -18,6 +18,7 @@ from stream_ad_connectors.sqlite import SqliteStore
 
 from stream_ad.errors import UnavailableError
 from stream_ad.records import Outputs
+from stream_ad.service import api
 from stream_ad.service.feed import Event, Feed
 from stream_ad.wiring import open_store
 from tests.unit.service_store import (
@@ -81,6 +82,8 @@ def test_channels_beside_the_score(client: TestClient) -> None:
     assert page["channels"]["flow"]["value"][5] is None
     assert np.allclose(page["channels"]["pressure"]["value"], wanted.value[:10, 0])
     assert set(page["channels"]["flow"]) == {"value", "expected", "lower", "upper", "attribution"}
+    assert set(get(client, scores_path(PUMP), channel=["flow", "none"], limit=3)["channels"]) == {"flow"}
+    assert get(client, scores_path(PUMP), limit=3)["channels"] is None
 
 
 def test_a_line_keeps_its_peak(client: TestClient) -> None:
@@ -214,3 +217,16 @@ async def test_what_happens_is_told_and_what_was_missed_is_told_again(tmp_path: 
         await asyncio.to_thread(feed.join)
         store.sink.close()
         writer.close()
+
+
+def test_pages_with_channels_hold_so_many_readings(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "MAX_CELLS", 600)
+    stop, start, sizes = iso_utc(START_NS + 1_000 * S), None, []
+    while True:
+        page = get(client, scores_path(PUMP), channels=True, stop=stop, **({"start": start} if start else {}))
+        sizes.append(len(page["time"]))
+        start = page["next"]
+        if start is None:
+            break
+    assert sizes == [300, 300, 300, 100]
+    assert len(get(client, scores_path(PUMP), channel="flow", stop=stop)["time"]) == 600

@@ -44,14 +44,15 @@ async function load() {
   const around = Math.max(0.5 * (to - from), 60 * 1000 * (status?.step_s ?? 1));
   const [start, stop] = [new Date(from - around).toISOString(), new Date(to + around + 1).toISOString()];
   const scores = await api(path, { start, stop, max_points: 2000 });
-  const details = scores.slots <= 3000 ? await api(path, { start, stop, channels: true, limit: 3000 }) : null;
   const names = alert.channels.slice(0, 4).map((one) => one.channel);
+  const detailed = names.length && scores.slots <= 3000;
+  const details = detailed ? await api(path, { start, stop, channel: names, limit: 3000 }) : null;
   drawn = { scores, details, names, alerts: [alert], range: [start, stop] };
   await draw(byId("chart"), drawn);
   byId("chart").dataset.drawn = "1";
   const query = new URLSearchParams({ from: start, to: stop });
   byId("where").href = `${seriesPath(alert.series)}?${query}`;
-  byId("told").textContent = details ? "Dotted: what was expected; shaded: its usual band." : "The score alone: the time is long.";
+  byId("told").textContent = details ? "Dotted: what was expected; shaded: its usual band." : "The score alone.";
 }
 
 const again = () => guarded(load);

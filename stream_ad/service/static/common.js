@@ -3,9 +3,12 @@
 export const byId = (id) => document.getElementById(id);
 
 export async function api(path, parameters = {}) {
-  const query = new URLSearchParams(
-    Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== ""),
-  );
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    for (const one of Array.isArray(value) ? value : [value]) {
+      if (one !== undefined && one !== null && one !== "") query.append(name, one);
+    }
+  }
   const answer = await fetch(`/api/v1${path}${query.size ? `?${query}` : ""}`);
   if (answer.status === 401) {
     location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);

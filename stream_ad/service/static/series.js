@@ -73,19 +73,19 @@ async function show() {
     api(path, { start, stop, max_points: POINTS }),
     api("/alerts", { series: name, start, stop, limit: 200 }),
   ]);
+  const names = picked ?? status?.channels.slice(0, SHOWN) ?? [];
   let details = null;
-  if (scores.slots && scores.slots <= DETAILED) {
-    details = await api(path, { start, stop, channels: true, limit: DETAILED });
+  if (scores.slots && scores.slots <= DETAILED && names.length) {
+    details = await api(path, { start, stop, channel: names, limit: DETAILED });
   }
   if (mine !== round) return; // another time was asked for meanwhile
-  const names = picked ?? status?.channels.slice(0, SHOWN) ?? [];
   drawn = { scores, details, names, alerts: found.alerts, range: start ? [start, stop] : undefined };
   byId("chart").hidden = !scores.slots;
   if (scores.slots) await paint();
   showAlerts(found.alerts);
   const thinned = scores.thinned ? `${scores.time.length} of ${scores.slots} slots, every peak among them` : `${scores.slots} slots`;
   byId("told").textContent = scores.slots
-    ? `${thinned}${details ? "" : `; channels show in times of at most ${DETAILED} slots: drag over the chart to zoom in, double-click to zoom out`}`
+    ? `${thinned}${details || !names.length ? "" : `; channels show in times of at most ${DETAILED} slots: drag over the chart to zoom in, double-click to zoom out`}`
     : status?.last_score ? "No scores in this period." : "No scores yet.";
   if (start) {
     byId("from").value = field(Date.parse(start));
