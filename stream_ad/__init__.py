@@ -1,7 +1,7 @@
 """Streaming anomaly detection for time series: Kafka in, scores and alerts out.
 
-`Client` speaks to a running installation, `Detector` scores in a notebook. Both are imported on first use, so that
-`import stream_ad` costs nothing.
+`Client` speaks to a running installation, `Detector` scores in a notebook, `score_array` an array in a benchmark. They
+are imported on first use, so that `import stream_ad` costs nothing.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stream_ad.arrays import score_array
     from stream_ad.client import Client
     from stream_ad.detector import Detector
 
-__all__ = ["Client", "Detector", "__version__"]
+__all__ = ["Client", "Detector", "__version__", "score_array"]
 
 __version__ = "0.1.0"
 
-_LAZY = {"Client": "stream_ad.client", "Detector": "stream_ad.detector"}
+_LAZY = {"Client": "stream_ad.client", "Detector": "stream_ad.detector", "score_array": "stream_ad.arrays"}
 
 
 def __getattr__(name: str) -> object:

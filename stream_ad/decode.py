@@ -37,6 +37,7 @@ class Decoder:
     """
 
     def __init__(self, subscription: Subscription, detector: DetectorSettings) -> None:
+        self._made_of = (subscription, detector)
         self._series_field = subscription.series_field
         self._time_field = subscription.time_field
         self._values_field = subscription.values_field
@@ -57,6 +58,10 @@ class Decoder:
         if subscription.format != "json":
             self._parse = PayloadParser(subscription).parse
             self._rows = self._columns = None
+
+    def __reduce__(self) -> tuple[type[Decoder], tuple[Subscription, DetectorSettings]]:
+        """Copied and pickled by what it is made of: parsers in C cannot be."""
+        return Decoder, self._made_of
 
     def decode(self, record: SourceRecord) -> tuple[list[Observation], list[DeadLetter]]:
         """`read`, the rows of columns one by one."""

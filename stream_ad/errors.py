@@ -2,9 +2,11 @@
 
 StreamAdError                 exit code 1
 ├── ConfigError               exit code 2: a setting is missing, broken or contradicts another
+│   └── OptionError           an argument of the SDK is wrong; a ValueError too
 ├── UnavailableError          a broker, store or file cannot be reached; `retry_after_s` when it said so
 ├── AccessError               a broker or store refused our credentials or rights
 ├── DataError                 data handed over by the user cannot be used
+│   ├── TableError            a frame or array handed to the SDK cannot be used; a ValueError and a TypeError too
 │   └── RecordError           one record of a stream cannot be used; it goes to the dead-letter topic
 └── ModelError                weights or a profile are missing, foreign or of another version
 """
@@ -16,8 +18,10 @@ __all__ = [
     "ConfigError",
     "DataError",
     "ModelError",
+    "OptionError",
     "RecordError",
     "StreamAdError",
+    "TableError",
     "UnavailableError",
 ]
 
@@ -42,6 +46,10 @@ class ConfigError(StreamAdError):
     exit_code = 2
 
 
+class OptionError(ConfigError, ValueError):
+    """An argument of the SDK is wrong; a ValueError, as callers in the manner of scikit-learn expect."""
+
+
 class UnavailableError(StreamAdError):
     """Something outside cannot be reached now; trying again may help."""
 
@@ -56,6 +64,10 @@ class AccessError(StreamAdError):
 
 class DataError(StreamAdError):
     """Data handed over by the user cannot be used."""
+
+
+class TableError(DataError, ValueError, TypeError):
+    """A frame or array handed to the SDK cannot be used: whichever of Python's two words a caller expects for it."""
 
 
 class RecordError(DataError):
