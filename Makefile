@@ -17,7 +17,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test bench demo lock docs clean
+.PHONY: help setup check test bench demo lock docs pictures clean
 
 help:
 	@sed -n 's/^# *//p' Makefile | head -3
@@ -73,6 +73,10 @@ lock: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m stream_ad.settings_docs docs/configuration.md
 	$(BIN)/python -m stream_ad.meters_docs docs/metrics.md
+
+# The docs' pictures of the page, by the tests that open it.
+pictures: $(STAMP)
+	STREAM_AD_PICTURES=docs/img $(BIN)/python -m pytest -q tests/integration/test_page.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -101,6 +101,24 @@ def test_the_commands_are_ones_that_stream_ad_takes() -> None:
     assert last("EXPOSE") == str(WORKER_PORT)
 
 
+def test_the_page_takes_its_command_and_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Users with tokens from files, and no host name more than it is reached by."""
+    monkeypatch.chdir(tmp_path)
+    (container,) = MANIFESTS["serve"]["spec"]["template"]["spec"]["containers"]
+    for arguments in (SERVICES["serve"]["command"], container["args"]):
+        assert CliRunner().invoke(app, [*arguments, "--help"]).exit_code == 0
+    assert SERVICES["serve"]["ports"] == ["127.0.0.1:8080:8080"]
+    pod = {one["name"]: one["value"] for one in container["env"]} | MANIFESTS["config"]["data"]
+    for given in (SERVICES["serve"]["environment"], pod):
+        with monkeypatch.context() as patch:
+            for key, value in given.items():
+                patch.setenv(key, value)
+            settings = load_settings()
+            with pytest.raises(ConfigError, match="serve_token"):
+                settings.serve_token(settings.serve.users[0])
+            assert (settings.serve.host, settings.serve.access) == ("0.0.0.0", "token")
+
+
 @pytest.mark.parametrize("name", ["compose", "kubernetes"])
 def test_the_worker_takes_its_environment(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
@@ -160,7 +178,7 @@ def test_up_makes_secrets_once_and_hands_over(tmp_path: Path) -> None:
         made.append({path.name: path.read_text() for path in (here / "secrets").iterdir()})
     assert made[0] == made[1]
     assert set(made[0]) == {Path(secret["file"]).name for secret in COMPOSE["secrets"].values()}
-    assert len({secret for secret in made[0].values() if re.fullmatch(r"[0-9a-f]{48}", secret)}) == 3
+    assert len({secret for secret in made[0].values() if re.fullmatch(r"[0-9a-f]{48}", secret)}) == len(made[0])
     assert stat.S_IMODE((here / "secrets").stat().st_mode) == 0o700
     assert (DOCKER / ".gitignore").read_text().split() == ["secrets/"]
 
@@ -226,7 +244,7 @@ def test_kubernetes_manifests_fit_together() -> None:
     assert mounts["models"] == last("VOLUME")
     token = Path(MANIFESTS["config"]["data"]["STREAM_AD__INFLUXDB__TOKEN_FILE"])
     assert str(token.parent) == mounts["token"]
-    assert list(MANIFESTS["secret.example"]["stringData"]) == [token.name]
+    assert list(MANIFESTS["secret.example"]["stringData"]) == [token.name, "serve_token"]
     for manifest in MANIFESTS.values():
         assert manifest.get("metadata", {}).get("namespace", "stream-ad") == "stream-ad"
         assert manifest["apiVersion"]
