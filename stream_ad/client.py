@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ from stream_ad.moments import END_NS, Moment, moment_ns
 from stream_ad.records import Alert, Observation
 from stream_ad.replay import Encoder, subscription_for
 from stream_ad.settings import Settings, Subscription, load_settings
-from stream_ad.wiring import Store, embedded, open_store
+from stream_ad.subscriptions import subscription_from, subscription_json
+from stream_ad.wiring import Store, embedded, open_store, open_subscriptions, subscribed
 
 if TYPE_CHECKING:
     from stream_ad_connectors.kafka_publisher import KafkaPublisher
@@ -45,6 +47,7 @@ class Client:
     def __init__(self, config: str | Path | Settings | None = None) -> None:
         self.settings = config if isinstance(config, Settings) else load_settings(Path(config) if config else None)
         self._store: Store | None = None
+        self._subscribed: Settings | None = None
         self._publisher: KafkaPublisher | None = None
         self._encoders: dict[str, Encoder] = {}
         self._tails: list[KafkaTail] = []
@@ -59,7 +62,10 @@ class Client:
         """
         if not values:
             raise DataError(f"expected at least one reading of series {series!r}, found none")
-        encoder = self._encoders.setdefault(topic, Encoder(subscription_for(self.settings, topic)))
+        if topic not in self._encoders:
+            known = subscription_for(self.settings, topic) or subscription_for(self._current(), topic)
+            self._encoders[topic] = Encoder(known)
+        encoder = self._encoders[topic]
         now_ns = _now_ns()
         time_ns = now_ns - now_ns % encoder.quantum_ns if time is None else moment_ns(time, now_ns=now_ns)
         row = [float("nan") if value is None else float(value) for value in values.values()]
@@ -81,24 +87,47 @@ class Client:
 
     # ---- what comes
 
-    def subscribe(self, topic_or_pattern: str) -> Iterator[Observation]:
-        """Observations of a topic, or of all that match `sensors.*` now, from the moment of the call on, without end.
+    def subscribe(self, topic_or_pattern: str, **fields: object) -> Iterator[Observation]:
+        """Has the workers score a topic, or all that match `sensors.*` now and later, within some seconds and without a
+        restart; what comes back are its observations from the moment of the call on, without end.
 
-        A topic the config knows is read as its [[subscription]] says; others as JSON in the default shape. It belongs
-        to no group and commits nothing. Records that cannot be read are logged and passed over.
+        fields: keys of [[subscription]] (step, time_unit, values_field, ...). A topic that the config names stays as
+        the config has it. Iterating belongs to no group and commits nothing; records that cannot be read are logged and
+        passed over. ConfigError when the topic does not exist, no topic matches, or a key is wrong.
         """
         from stream_ad_connectors.kafka_tail import matching_topics
 
         self._need_broker("subscribing")
         topics = matching_topics(self.settings.kafka, topic_or_pattern)
+        if topic_or_pattern in {one.topic for one in self.settings.subscription}:
+            if fields:
+                raise ConfigError(f"the config says how topic {topic_or_pattern!r} is read", mend="leave the keys out")
+        else:
+            self._wish(topic_or_pattern, subscription_json(subscription_from(topic_or_pattern, fields)))
         return self._observations(self._tail(topics))
+
+    def unsubscribe(self, topic_or_pattern: str) -> None:
+        """Ends what `subscribe` asked for; its scores and states stay. ConfigError when nobody asked for it."""
+        self._wish(topic_or_pattern, None)
+
+    def _wish(self, topic: str, how: bytes | None) -> None:
+        with closing(open_subscriptions(self.settings)) as store:
+            if how is None and topic not in store.all():
+                raise ConfigError(f"topic {topic!r} was not subscribed to at run time")
+            store.put(topic, how)
+        self._subscribed = None
+
+    def _current(self) -> Settings:
+        if self._subscribed is None:
+            self._subscribed = subscribed(self.settings)
+        return self._subscribed
 
     def _observations(self, tail: KafkaTail) -> Iterator[Observation]:
         decoders: dict[str, Decoder] = {}
         for record in tail.follow():
             topic = record.position.topic
             if topic not in decoders:
-                subscription = subscription_for(self.settings, topic) or Subscription(topic=topic)
+                subscription = subscription_for(self._current(), topic) or Subscription(topic=topic)
                 decoders[topic] = Decoder(subscription, self.settings.detector)
             observations, dead = decoders[topic].decode(record)
             for letter in dead:

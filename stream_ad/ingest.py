@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from stream_ad.errors import UnavailableError
+from stream_ad.errors import StreamAdError, UnavailableError
 from stream_ad.pipeline import Pipeline
-from stream_ad.ports import Clock, Sink, Source, StateStore
+from stream_ad.ports import Clock, Sink, Source, StateStore, TopicReader
 from stream_ad.records import Outputs, SourceRecord
+from stream_ad.settings import Subscription
 
 __all__ = ["Ingest", "IngestLimits"]
 
@@ -79,6 +80,16 @@ class Ingest:
         for sink in self.sinks:
             sink.close()
         self._thread.shutdown(wait=False)
+
+    async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Reads these topics from now on, and no others. What is in hand is committed first: a source that lets its
+        partitions go in order to share them out anew has none to commit for."""
+        if not isinstance(self.source, TopicReader):
+            raise StreamAdError("this source reads the topics it was made with")
+        async with self._busy, self._while_ours():
+            await self._checkpoint(sorted(self._assigned))
+            await self._worked(self.pipeline.subscribe, subscriptions)
+            await self.source.subscribe([one.topic for one in subscriptions])
 
     async def run(self) -> None:
         ended = False

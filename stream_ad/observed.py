@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ad.errors import UnavailableError
+from stream_ad.errors import StreamAdError, UnavailableError
 from stream_ad.meters import Meters
 from stream_ad.notify import NotifyEvents
 from stream_ad.pipeline import Pipeline
@@ -23,6 +23,7 @@ from stream_ad.ports import (
     Sink,
     Source,
     StateStore,
+    TopicReader,
     Window,
 )
 from stream_ad.records import Outputs, SourceRecord
@@ -94,6 +95,11 @@ class ObservedSource:
             meters.count("records", len(records))
             meters.observe("poll_records", len(records))
         return records
+
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        if not isinstance(self.source, TopicReader):
+            raise StreamAdError("this source reads the topics it was made with")
+        await self.source.subscribe(topics)
 
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
         with self._watch.call("commit", "broker", doing="committing offsets"):

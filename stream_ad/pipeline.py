@@ -18,7 +18,7 @@ from stream_ad.recovery import restore_series, save_series
 from stream_ad.rounds import Rounds
 from stream_ad.series import Key, Series
 from stream_ad.series_rules import SeriesRules
-from stream_ad.settings import Settings, duration_ns
+from stream_ad.settings import Settings, Subscription, duration_ns
 from stream_ad.silence import SilenceWatch
 from stream_ad.statuses import status_of
 from stream_ad.telling import Teller, Told
@@ -210,6 +210,16 @@ class Pipeline:
         progress.next_offset = committed.replay_from
         progress.answered = committed.next_offset
         return committed.replay_from
+
+    def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """How topics are read from now on; those that are not named stay as they are."""
+        known = {one.topic: one for one in self.settings.subscription}
+        for one in subscriptions:
+            if known.get(one.topic) != one:
+                self._decoders.pop(one.topic, None)
+                self._rules.pop(one.topic, None)
+        known |= {one.topic: one for one in subscriptions}
+        self.settings = self.settings.model_copy(update={"subscription": tuple(known.values())})
 
     def revoke(self, topic: str, partition: int) -> None:
         """Forgets a partition and its series."""

@@ -254,6 +254,32 @@ class StandingReader(Protocol):
         ...
 
 
+@runtime_checkable
+class TopicReader(Protocol):
+    """A source whose topics can change while it is read; asked between polls, on their event loop."""
+
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        """From now on these (at least one); the listener is told what goes and what comes, within the next polls.
+        UnavailableError = nothing changed, ask again."""
+        ...
+
+
+class SubscriptionStore(Protocol):
+    """What people subscribe to while workers run: topic or pattern -> how it is read, as they wrote it."""
+
+    def all(self) -> dict[str, bytes]: ...
+
+    def put(self, topic: str, how: bytes | None) -> None:
+        """None = no longer. Durable when it returns."""
+        ...
+
+    def topics(self) -> dict[str, int]:
+        """Every topic there is, and its partitions."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class StateStore(Protocol):
     """The small state of each series, kept beside the log it belongs to."""
 

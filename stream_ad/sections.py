@@ -144,11 +144,20 @@ class KafkaSettings(_Section):
     def state_topic(self) -> str:
         return f"{self.namespace}.state"
 
+    @property
+    def subscriptions_topic(self) -> str:
+        return f"{self.namespace}.subscriptions"
+
 
 class Subscription(_Section):
     """A topic to score and how its records are read."""
 
-    topic: str = Field(min_length=1, description="topic name")
+    topic: str = Field(
+        min_length=1,
+        max_length=249,
+        pattern=r"^[A-Za-z0-9._*?\[\]!-]+$",
+        description="topic name, or a shell pattern such as plant.*, whose topics are found while workers run",
+    )
     step: Duration | None = Field(None, description="time between slots; inferred from the first readings when absent")
     format: Literal["json", "telegraf", "line", "sensor"] = Field(
         "json",
@@ -165,6 +174,10 @@ class Subscription(_Section):
         (), description="channels of every series here; found in the first window when empty"
     )
     silent_after: Duration | None = Field(None, description="alerts.silent_after of this topic's series")
+
+    @property
+    def is_pattern(self) -> bool:
+        return any(sign in self.topic for sign in "*?[")
 
 
 class InfluxSettings(_Section):

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from stream_ad.settings import Settings, Subscription
 
-__all__ = ["main", "sections", "settings_page"]
+__all__ = ["main", "sections", "settings_page", "tables"]
 
 _HEAD = """\
 # Configuration
@@ -34,13 +34,13 @@ def sections() -> dict[str, type[BaseModel]]:
             found[f"[[{name}]]"] = Subscription
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             found[f"[{name}]"] = field.annotation
-            found |= {f"[[{name}.{key}]]": model for key, model in _tables(field.annotation).items()}
+            found |= {f"[[{name}.{key}]]": model for key, model in tables(field.annotation).items()}
         else:
             raise TypeError(f"settings.{name}: expected a section, found {field.annotation}")
     return found
 
 
-def _tables(section: type[BaseModel]) -> dict[str, type[BaseModel]]:
+def tables(section: type[BaseModel]) -> dict[str, type[BaseModel]]:
     """Keys of a section that are lists of tables."""
     first = {name: (*get_args(field.annotation), None)[0] for name, field in section.model_fields.items()}
     return {name: kind for name, kind in first.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}

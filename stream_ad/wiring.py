@@ -23,8 +23,10 @@ from stream_ad.ports import (
     Source,
     StateStore,
     StatusReader,
+    SubscriptionStore,
 )
 from stream_ad.settings import NotifyRoute, Settings, Subscription, duration_ns
+from stream_ad.subscriptions import Subscribed
 
 if TYPE_CHECKING:
     from stream_ad_connectors.influx_history import InfluxHistoryReader
@@ -46,7 +48,9 @@ __all__ = [
     "open_sinks",
     "open_source",
     "open_store",
+    "open_subscriptions",
     "prepare",
+    "subscribed",
     "with_machine_topic",
 ]
 
@@ -156,7 +160,7 @@ def group_lag(settings: Settings) -> list[GroupLag] | None:
         return None
     admin = KafkaAdmin(settings.kafka)
     try:
-        return admin.lag([subscription.topic for subscription in settings.subscription])
+        return admin.lag(_topics(subscribed(settings)))
     finally:
         admin.close()
 
@@ -205,7 +209,7 @@ def open_clock() -> Clock:
 
 
 def prepare(settings: Settings) -> None:
-    """Finds out early what is missing outside, and makes the topics that the product owns."""
+    """Finds out early what is missing outside, and makes the topics that the product owns; again when topics come."""
     if settings.influxdb.url is not None:
         from stream_ad_connectors.influx import InfluxStore
 
@@ -218,11 +222,28 @@ def prepare(settings: Settings) -> None:
         ensure_topics(settings.kafka, _topics(settings))
 
 
+def open_subscriptions(settings: Settings) -> SubscriptionStore:
+    """What people subscribe to at run time. ConfigError without a broker."""
+    from stream_ad_connectors.kafka_subscriptions import KafkaSubscriptions
+
+    if embedded(settings):
+        raise ConfigError("topics need a broker, and kafka.bootstrap is not set", mend="set kafka.bootstrap")
+    return KafkaSubscriptions(settings.kafka)
+
+
+def subscribed(settings: Settings) -> Settings:
+    """The settings with every topic that is read now: patterns and what was subscribed to at run time."""
+    if embedded(settings):
+        return settings
+    opened = Subscribed(settings, open_subscriptions(settings))
+    try:
+        return opened.now()
+    finally:
+        opened.close()
+
+
 def _topics(settings: Settings) -> list[str]:
-    topics = [subscription.topic for subscription in settings.subscription]
-    if not topics:
-        raise ConfigError("kafka.bootstrap is set but there is no [[subscription]]", mend="add one with its topic")
-    return topics
+    return [subscription.topic for subscription in settings.subscription]
 
 
 def open_source(settings: Settings) -> tuple[Source, StateStore | None]:

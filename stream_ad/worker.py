@@ -6,14 +6,17 @@ import asyncio
 import logging
 import signal
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import faust
 from faust.types.auth import CredentialsT
 from mode import Service
 
-from stream_ad.errors import DataError, UnavailableError
+from stream_ad.errors import ConfigError, DataError, UnavailableError
+from stream_ad.following import follow
 from stream_ad.ingest import Ingest
 from stream_ad.notify import Notifying, Route
 from stream_ad.observed import ObservedNotify, ObservedPipeline, ObservedSink, ObservedSource, ObservedStates
@@ -21,6 +24,7 @@ from stream_ad.outbox import Outbox
 from stream_ad.oversight import Oversight
 from stream_ad.ports import Sink, Source
 from stream_ad.settings import KafkaSettings, Settings
+from stream_ad.subscriptions import Subscribed
 from stream_ad.wiring import (
     build_scorer,
     embedded,
@@ -31,6 +35,7 @@ from stream_ad.wiring import (
     open_sinks,
     open_source,
     open_store,
+    open_subscriptions,
     prepare,
     with_machine_topic,
 )
@@ -49,15 +54,31 @@ def run_worker(settings: Settings) -> None:
     if embedded(settings) and not own_source:
         settings = with_machine_topic(settings)
     oversight = Oversight(settings, open_clock())
+    fixed = embedded(settings) or own_source
+    topics = None if fixed else Subscribed(settings, open_subscriptions(settings))
     try:
+        settings = settings if topics is None else _topics_now(topics)
         prepare(settings)
-        build = _builder(settings, oversight)
-        if embedded(settings) or own_source:
+        build = _builder(settings, oversight, topics)
+        if fixed:
             asyncio.run(_run_alone(build))
         else:
             _run_in_faust(settings, build)
     finally:
         oversight.close()
+        if topics is not None:
+            topics.close()
+
+
+def _topics_now(topics: Subscribed) -> Settings:
+    """ConfigError when nobody subscribed to anything; a pattern that no topic matches yet is something."""
+    now = topics.now()
+    if not now.subscription and not topics.waits:
+        raise ConfigError(
+            "kafka.bootstrap is set but there is no [[subscription]]",
+            mend="add one with its topic, or `stream-ad subscribe TOPIC`",
+        )
+    return now
 
 
 @dataclass(slots=True)
@@ -69,21 +90,27 @@ class _Job:
     pipeline: ObservedPipeline
     oversight: Oversight
     notifying: Notifying | None
+    following: Callable[[Ingest], Coroutine[Any, Any, None]] | None
 
     async def run(self) -> None:
         """Until the ingest ends; it is stopped, and the error raised, should the watching or the telling fail."""
         running = asyncio.create_task(self.ingest.run())
         watching = asyncio.create_task(self.oversight.run(self.source, self.pipeline))
         beside = {watching}
-        if self.notifying is not None:
-            beside.add(asyncio.create_task(self.notifying.run()))
+        if self.following is not None:
+            beside.add(asyncio.create_task(self.following(self.ingest)))
+        telling = None if self.notifying is None else asyncio.create_task(self.notifying.run())
+        if telling is not None:
+            beside.add(telling)
         try:
             await asyncio.wait({running, *beside}, return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
                 self.ingest.stop()
             await running
         finally:
-            watching.cancel()
+            for task in beside:
+                if task is not telling:
+                    task.cancel()
             if self.notifying is not None:
                 self.notifying.stop()
             await asyncio.wait(beside)
@@ -92,7 +119,7 @@ class _Job:
                 task.result()
 
 
-def _builder(settings: Settings, oversight: Oversight) -> Callable[[], _Job]:
+def _builder(settings: Settings, oversight: Oversight, topics: Subscribed | None) -> Callable[[], _Job]:
     """A function that makes the job inside the event loop that will run it; the slow parts are made here."""
     pipeline = oversight.pipeline(settings, build_scorer(settings), open_profiles(settings))
     store, watch = open_store(settings), oversight.watch
@@ -111,9 +138,19 @@ def _builder(settings: Settings, oversight: Oversight) -> Callable[[], _Job]:
             open_clock(),
             on_outputs=oversight.meters.delivered,
         )
-        return _Job(ingest, source, pipeline, oversight, notifying)
+        following = None if topics is None else partial(_follow, topics, settings)
+        return _Job(ingest, source, pipeline, oversight, notifying, following)
 
     return build
+
+
+async def _follow(topics: Subscribed, settings: Settings, ingest: Ingest) -> None:
+    async def changed(now: Settings) -> None:
+        if now.subscription:
+            await asyncio.to_thread(prepare, now)
+            await ingest.subscribe(now.subscription)
+
+    await follow(topics, settings, changed)
 
 
 def _notifying(settings: Settings, routes: Sequence[Route], oversight: Oversight) -> tuple[Notifying, dict[str, Sink]]:

@@ -13,17 +13,18 @@ from typing import TypeVar
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsError
 
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka_common import kafka_error, missing_topic, python_options, quiet, timeout_ms
 from stream_ad_connectors.kafka_security import reach
 
-__all__ = ["CommittedOffset", "GroupLag", "KafkaAdmin", "ensure_topics"]
+__all__ = ["SUBSCRIPTIONS_CONFIG", "CommittedOffset", "GroupLag", "KafkaAdmin", "ensure_topics"]
 
 T = TypeVar("T")
 _SOON = ("CoordinatorNotAvailableError", "CoordinatorLoadInProgressError", "NotCoordinatorError")
 STATE_MAX_BYTES = 8 * 1024 * 1024
+SUBSCRIPTIONS_CONFIG: Mapping[str, str] = {"cleanup.policy": "compact"}
 _STATE_CONFIG = {
     "cleanup.policy": "compact",
     "max.message.bytes": str(STATE_MAX_BYTES),
@@ -106,7 +107,11 @@ class KafkaAdmin:
         """Add partitions up to the number; harmless for the state topic, whose partitions are chosen, not hashed."""
 
         def grow(client: KafkaAdminClient) -> None:
-            client.create_partitions({topic: partitions}, timeout_ms=timeout_ms(self._settings))
+            try:
+                client.create_partitions({topic: partitions}, timeout_ms=timeout_ms(self._settings))
+            except InvalidPartitionsError:  # another worker was quicker, else it is an error
+                if any(len(found["partitions"]) < partitions for found in client.describe_topics([topic])):
+                    raise
             client.wait_for_topics([topic], timeout_ms=timeout_ms(self._settings))
 
         self._call(f"adding partitions to topic {topic!r}", grow)
@@ -191,6 +196,7 @@ def ensure_topics(settings: KafkaSettings, subscribed: Iterable[str], admin: Kaf
             settings.alerts_topic: (widest, {}),
             settings.dlq_topic: (1, {}),
             settings.state_topic: (state, _STATE_CONFIG),
+            settings.subscriptions_topic: (1, SUBSCRIPTIONS_CONFIG),
         }
         there = own.topics()
         created = [

@@ -74,6 +74,7 @@ class KafkaSource:
         self._ready: list[SourceRecord] = []
         self._turnstile = Turnstile()
         self._commit_refused = False
+        self._moving = False  # the topics changed, and the partitions are not shared out yet
         self._confirmed_s = -math.inf
         self._failure: BaseException | None = None
 
@@ -90,7 +91,28 @@ class KafkaSource:
                 raise kafka_error(error, self._settings, "joining the group") from error
         await self._turnstile.hold()
         self._consumer = consumer
-        consumer.subscribe(topics=list(self._topics), listener=_Callbacks(self._on_revoked, self._on_assigned))
+        self._join()
+
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        """ports.TopicReader. Traps of aiokafka: it lets the partitions go at once, so nothing can be committed until
+        they are shared out anew (commit before); and a leader that does not know a topic yet shares it out to nobody
+        (so each member learns of it before it joins again)."""
+        client = getattr(self._started(), "_client")  # noqa: B009 (private: no other way to wait for it)
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_s):
+                for topic in topics:
+                    await client.add_topic(topic)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise kafka_error(error, self._settings, "learning of topics") from error
+        self._topics = tuple(topics)
+        self._join()
+
+    def _join(self) -> None:
+        """Without a topic it waits for one."""
+        if self._topics:
+            self._moving = bool(self._open)
+            listener = _Callbacks(self._on_revoked, self._on_assigned)
+            self._started().subscribe(topics=list(self._topics), listener=listener)
 
     async def poll(self, timeout_s: float) -> Sequence[SourceRecord] | None:
         """The next records; empty while the broker is away or the group rebalances."""
@@ -99,6 +121,9 @@ class KafkaSource:
         while True:
             self._started()
             await self._turnstile.hold()
+            if not self._topics:
+                await asyncio.sleep(timeout_s)
+                return []
             if self._failure is not None:
                 failure, self._failure = self._failure, None
                 raise failure
@@ -123,7 +148,7 @@ class KafkaSource:
                 offsets[tp] = OffsetAndMetadata(checkpoint.next_offset, metadata)
             else:
                 _log.warning("no commit for %s/%d: the partition is no longer ours", topic, partition)
-        if not offsets:
+        if not offsets or self._moving:
             return
         asked_s = time.monotonic()
         try:
@@ -255,7 +280,7 @@ class KafkaSource:
             if gone and self._listener is not None:
                 await self._tell(self._listener.revoked(gone, lost=self._lost()))  # it may still commit
             self._open -= partitions
-            self._commit_refused = False
+            self._commit_refused = self._moving = False
 
     async def _on_assigned(self, partitions: set[TopicPartition]) -> None:
         async with self._turnstile.turn():

@@ -12,7 +12,22 @@ from typing import Annotated
 
 import typer
 
-from stream_ad.cli import alerts, backtest, check, demo, dlq, fit, init, replay, scores, serve, status, train, worker
+from stream_ad.cli import (
+    alerts,
+    backtest,
+    check,
+    demo,
+    dlq,
+    fit,
+    init,
+    replay,
+    scores,
+    serve,
+    status,
+    subscribe,
+    train,
+    worker,
+)
 from stream_ad.cli.common import Options, say
 from stream_ad.errors import StreamAdError
 
@@ -53,7 +68,7 @@ def _global(
     context.obj = Options(config, debug)
 
 
-for _verb in (init, check, demo, worker, serve, fit, train, backtest, replay, scores, alerts, status):
+for _verb in (init, check, demo, worker, serve, fit, train, backtest, subscribe, replay, scores, alerts, status):
     app.command(_verb.__name__.rpartition(".")[2])(_verb.command)
 app.add_typer(dlq.commands, name="dlq")
 

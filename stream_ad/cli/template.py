@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from stream_ad.settings import Settings, Subscription
+from stream_ad.settings_docs import tables
 
 __all__ = ["render_config"]
 
@@ -34,6 +35,9 @@ _EXAMPLES: dict[str, Any] = {
     "step": "1s",
     "silent_after": "10min",
     "give_up_after": "1h",
+    "link_base": "https://watch.example",
+    "name": "ops",
+    "url_file": "/run/secrets/ops-url",
 }
 
 
@@ -45,6 +49,8 @@ def render_config(values: Mapping[str, Mapping[str, Any]], subscriptions: Sequen
             parts += [_subscription(given) for given in subscriptions] or [_subscription(None)]
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             parts.append(_section(f"[{section}]", field.annotation, values.get(section, {})))
+            for key, model in tables(field.annotation).items():
+                parts.append(_section(f"# [[{section}.{key}]]", model, {}))
     return "\n".join(parts)
 
 
@@ -56,6 +62,8 @@ def _subscription(given: Mapping[str, Any] | None) -> str:
 def _section(head: str, model: type[BaseModel], given: Mapping[str, Any]) -> str:
     lines = [f"# {line}" for line in (model.__doc__ or "").strip().splitlines()[:1]] + [head]
     for key, field in model.model_fields.items():
+        if key in tables(model):
+            continue  # they follow, each in its own brackets
         lines.append(f"# {field.description}" if field.description else "#")
         if key in given:
             lines.append(f"{key} = {_toml(given[key])}")

@@ -18,7 +18,7 @@ from stream_ad.client import Client
 from stream_ad.errors import ConfigError
 from stream_ad.moments import END_NS, moment_ns
 from stream_ad.records import Alert, AlertState, ScoreBatch
-from stream_ad.service.access import Reader, Writer
+from stream_ad.service.access import Admin, Reader, Writer
 from stream_ad.service.documents import (
     AlertDocument,
     AlertPage,
@@ -32,6 +32,8 @@ from stream_ad.service.documents import (
 )
 from stream_ad.service.feed import Event, Feed
 from stream_ad.service.parts import Held
+from stream_ad.subscriptions import listed
+from stream_ad.wiring import open_subscriptions, subscribed
 
 __all__ = ["router"]
 
@@ -220,12 +222,34 @@ def publish(
     observations: Annotated[list[Readings], Field(min_length=1, max_length=10_000)],
 ) -> dict[str, int]:
     """Writes observations to a subscribed topic; answers when the broker has them."""
-    parts.settings.subscription_of(topic)
+    subscribed(parts.settings).subscription_of(topic)
     with Client(parts.settings) as client:
         for one in observations:
             client.publish(topic, one.series, one.values, one.time)
         client.flush()
     return {"published": len(observations)}
+
+
+@router.get("/subscriptions", tags=["subscriptions"])
+def subscriptions(who: Reader, parts: Held) -> list[dict[str, Any]]:
+    """What is scored: by the config and by what was asked for at run time, with the topics there are of each."""
+    with closing(open_subscriptions(parts.settings)) as store:
+        return listed(parts.settings, store)
+
+
+@router.put("/subscriptions/{topic}", tags=["subscriptions"], status_code=204)
+def subscribe(who: Admin, parts: Held, topic: str, fields: dict[str, Any]) -> None:
+    """Has the workers score a topic, or those that match a pattern, without a restart; the body holds keys of
+    [[subscription]], `{}` for the usual ones."""
+    with Client(parts.settings) as client:
+        client.subscribe(topic, **fields)
+
+
+@router.delete("/subscriptions/{topic}", tags=["subscriptions"], status_code=204)
+def unsubscribe(who: Admin, parts: Held, topic: str) -> None:
+    """Ends what was asked for at run time; scores and states stay."""
+    with Client(parts.settings) as client:
+        client.unsubscribe(topic)
 
 
 def _range(start: str | None, stop: str | None) -> tuple[int, int]:

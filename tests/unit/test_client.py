@@ -123,6 +123,7 @@ sent: list[tuple[str, bytes, bytes, int]] = []
 
 def test_publish(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream_ad_connectors.kafka_publisher.KafkaPublisher", _Publisher)
+    monkeypatch.setattr("stream_ad.client.subscribed", lambda settings: settings)  # nothing at run time
     sent.clear()
     known = Subscription(topic="known", time_unit="ms")
     ready = settings.model_copy(update={"kafka": KafkaSettings(bootstrap="nowhere:1"), "subscription": (known,)})

@@ -24,6 +24,7 @@ DATA = [
     "/api/v1/alerts/stream",
     "/api/v1/stream",
     "/api/v1/state",
+    "/api/v1/subscriptions",
     "/readyz",
     "/metrics",
     "/openapi.json",
@@ -55,6 +56,8 @@ def test_nothing_but_the_pulse_and_the_door_is_open(store: Path) -> None:
             assert answer.headers["location"].startswith("/login?next=%2F"), path
             assert "pump-1" not in answer.text
         assert client.post("/api/v1/topics/t/observations", json=[]).status_code == 401
+        assert client.put("/api/v1/subscriptions/t", json={}).status_code == 401
+        assert client.delete("/api/v1/subscriptions/t").status_code == 401
 
 
 def test_every_route_is_in_one_of_the_lists_above(store: Path) -> None:
@@ -62,7 +65,8 @@ def test_every_route_is_in_one_of_the_lists_above(store: Path) -> None:
     listed = {path.partition("?")[0] for path in [*DATA, *PAGES]}
     for path in make_app(settings_with(store)).openapi()["paths"]:
         known = path in listed or any("{" in path and one.startswith(path.partition("{")[0]) for one in listed)
-        assert known or path in ("/healthz", "/api/v1/topics/{topic}/observations"), path
+        changes = ("/api/v1/topics/{topic}/observations", "/api/v1/subscriptions/{topic}")
+        assert known or path == "/healthz" or path in changes, path
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,9 @@ def test_roles(store: Path, role: str, reads: int, writes: int, watches: int) ->
         body = [{"series": "s", "values": {"a": 1.0}}]
         assert client.post("/api/v1/topics/t/observations", json=body).status_code == writes
         assert client.get("/metrics").status_code == watches
+        changes = 422 if watches == 200 else 403  # 422: there is no broker
+        assert client.put("/api/v1/subscriptions/t", json={}).status_code == changes
+        assert client.delete("/api/v1/subscriptions/t").status_code == changes
         assert client.get("/readyz").status_code == watches
 
 
