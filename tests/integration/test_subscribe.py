@@ -47,7 +47,7 @@ def publish(job: Job, topic: str, series: str, first: int = 0, slots: int = SLOT
     for slot in range(first, first + slots):
         time_ms = (START_NS + slot * STEP_NS) // 1_000_000
         body = {"series": series, "time": time_ms, "values": {"a": np.sin(slot / 9) + noise[slot] / 9}}
-        publisher.send(topic, series.encode(), json.dumps(body).encode(), time_ms)
+        publisher.send(topic, series.encode(), json.dumps(body).encode())  # a record of long ago the broker may delete
     publisher.flush()
     publisher.close()
 
