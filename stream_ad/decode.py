@@ -21,6 +21,7 @@ from stream_ad.findings import Findings
 from stream_ad.json_values import NameCheck, as_columns, as_reading, check_utf8, describe_found, parse_json
 from stream_ad.payloads import PayloadParser
 from stream_ad.records import Block, DeadLetter, Observation, SourceRecord
+from stream_ad.schemas import schema_parser
 from stream_ad.settings import DetectorSettings, Subscription, duration_ns
 from stream_ad.typed_json import typed_decoders
 
@@ -55,8 +56,9 @@ class Decoder:
         self._names = NameCheck(detector.max_name_chars)
         self._parse: Callable[[bytes], Any] = parse_json
         self._rows, self._columns = typed_decoders(subscription, self._times_field)
+        self._binary = subscription.format in ("avro", "protobuf")
         if subscription.format != "json":
-            self._parse = PayloadParser(subscription).parse
+            self._parse = schema_parser(subscription) if self._binary else PayloadParser(subscription).parse
             self._rows = self._columns = None
 
     def __reduce__(self) -> tuple[type[Decoder], tuple[Subscription, DetectorSettings]]:
@@ -78,11 +80,12 @@ class Decoder:
         """
         value = record.value
         try:
-            if not value or value.isspace():
-                raise RecordError("empty", f"expected JSON, found {'no' if value is None else 'an empty'} value")
+            if not value or (value.isspace() and not self._binary):
+                raise RecordError("empty", f"expected a message, found {'no' if value is None else 'an empty'} value")
             if len(value) > self._max_bytes:
                 raise RecordError("too_large", f"expected at most {self._max_bytes} bytes, found {len(value)}")
-            check_utf8(value)
+            if not self._binary:
+                check_utf8(value)
             parsed = self._fast(value)
             if parsed is None:
                 return self._slow(record, value)

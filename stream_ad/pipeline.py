@@ -212,12 +212,12 @@ class Pipeline:
         return committed.replay_from
 
     def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """How topics are read from now on; those that are not named stay as they are."""
+        """How topics are read from now on; those that are not named stay as they are. ConfigError = nothing changed."""
         known = {one.topic: one for one in self.settings.subscription}
-        for one in subscriptions:
-            if known.get(one.topic) != one:
-                self._decoders.pop(one.topic, None)
-                self._rules.pop(one.topic, None)
+        changed = [one for one in subscriptions if known.get(one.topic) != one or one.topic not in self._decoders]
+        self._decoders |= {one.topic: Decoder(one, self.settings.detector) for one in changed}
+        for one in changed:
+            self._rules.pop(one.topic, None)
         known |= {one.topic: one for one in subscriptions}
         self.settings = self.settings.model_copy(update={"subscription": tuple(known.values())})
 

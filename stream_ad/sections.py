@@ -159,10 +159,17 @@ class Subscription(_Section):
         description="topic name, or a shell pattern such as plant.*, whose topics are found while workers run",
     )
     step: Duration | None = Field(None, description="time between slots; inferred from the first readings when absent")
-    format: Literal["json", "telegraf", "line", "sensor"] = Field(
+    format: Literal["json", "telegraf", "line", "sensor", "avro", "protobuf"] = Field(
         "json",
         description="json; telegraf (its JSON) or line (InfluxDB line protocol): series from name and tags; "
-        "sensor (JSON, one reading a message)",
+        "sensor (JSON, one reading a message); avro or protobuf: by schema_file, then the fields as in json",
+    )
+    schema_file: Path | None = Field(
+        None, description="Avro: the schema; Protobuf: a descriptor set (protoc --descriptor_set_out --include_imports)"
+    )
+    message: str | None = Field(None, description="Protobuf: full name of the message's type, such as plant.Reading")
+    framing: Literal["plain", "confluent"] = Field(
+        "plain", description="confluent: a schema registry's number stands before the message; no registry is asked"
     )
     channel_field: str = Field("sensor", description="field that names the channel, in the format sensor")
     value_field: str = Field("value", description="field of the reading, in the format sensor")
@@ -174,6 +181,17 @@ class Subscription(_Section):
         (), description="channels of every series here; found in the first window when empty"
     )
     silent_after: Duration | None = Field(None, description="alerts.silent_after of this topic's series")
+
+    @model_validator(mode="after")
+    def _schema_makes_sense(self) -> Self:
+        binary = self.format in ("avro", "protobuf")
+        if binary and self.schema_file is None:
+            raise ValueError(f"format {self.format!r} needs schema_file")
+        if (self.format == "protobuf") != (self.message is not None):
+            raise ValueError("format 'protobuf' needs message, and no other has one")
+        if not binary and (self.schema_file is not None or self.framing != "plain"):
+            raise ValueError(f"format {self.format!r} has no schema_file and no framing")
+        return self
 
     @property
     def is_pattern(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from stream_ad.decode import Decoder
 from stream_ad.errors import ConfigError, DataError
 from stream_ad.ports import SubscriptionStore
 from stream_ad.settings import KafkaSettings, Settings, Subscription
@@ -51,8 +52,10 @@ class Subscribed:
 
     def _wish(self, payload: bytes) -> Subscription | None:
         try:
-            return parsed(payload)
-        except DataError as error:
+            wished = parsed(payload)
+            Decoder(wished, self._settings.detector)  # a schema file that is not on this machine ends no worker
+            return wished
+        except (DataError, ConfigError) as error:
             if payload not in self._passed_over:
                 self._passed_over.add(payload)
                 log.warning("a subscription of run time is passed over: %s", error)

@@ -122,6 +122,7 @@ class _Job:
 def _builder(settings: Settings, oversight: Oversight, topics: Subscribed | None) -> Callable[[], _Job]:
     """A function that makes the job inside the event loop that will run it; the slow parts are made here."""
     pipeline = oversight.pipeline(settings, build_scorer(settings), open_profiles(settings))
+    pipeline.subscribe(settings.subscription)  # a schema that cannot be read is told before anything is
     store, watch = open_store(settings), oversight.watch
     notifiers = [(route, open_notifier(settings, route)) for route in settings.notify.routes]
 

@@ -108,6 +108,8 @@ def test_the_documented_records_are_read():
     for kind, body in re.findall(r"```(toml|json|text)\n(.*?)```", text, re.DOTALL):
         if kind == "toml":
             (subscription,) = tomllib.loads(body)["subscription"]
+            if "schema_file" in subscription:  # test_schemas.py reads these
+                continue
             decoder = Decoder(Subscription(**subscription), DetectorSettings())
             continue
         observations, letters = decoder.decode(SourceRecord(SourcePosition("t", 0, 0), 0, None, body.encode()))
