@@ -17,7 +17,7 @@ export UV_PYTHON_DOWNLOADS := never
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test bench demo lock docs pictures clean
+.PHONY: help setup check test bench demo lock docs site pictures clean
 
 help:
 	@sed -n 's/^# *//p' Makefile | head -3
@@ -73,6 +73,12 @@ lock: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m stream_ad.settings_docs docs/configuration.md
 	$(BIN)/python -m stream_ad.meters_docs docs/metrics.md
+	$(BIN)/python -m stream_ad.cli.reference docs/cli.md
+	$(BIN)/python docs/site/benchmarks_page.py docs/benchmarks.md
+
+# The docs as a site, in build/site.
+site: $(STAMP)
+	$(BIN)/mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
 
 # The docs' pictures of the page, by the tests that open it.
 pictures: $(STAMP)

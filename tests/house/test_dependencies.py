@@ -24,7 +24,8 @@ UNNAMED = {  # what the web framework imports when it is asked to, and packages 
     "fastapi-offline", "itsdangerous", "jinja2", "plotly", "python-multipart",
 }  # fmt: skip
 TOOLS = {  # installed for their commands, as plugins, or for another package's sake, not imported by name
-    "editables", "hatchling", "httpx2", "import-linter", "mypy", "pandas-stubs", "pytest-asyncio", "pytest-timeout",
+    "editables", "hatchling", "httpx2", "import-linter", "mkdocs", "mkdocs-material",
+    "mypy", "pandas-stubs", "pytest-asyncio", "pytest-timeout",
     "ruff", "scipy-stubs", "types-psutil", "types-pyyaml",
 }  # fmt: skip
 
@@ -50,9 +51,9 @@ def development() -> set[str]:
 
 
 def optional() -> set[str]:
-    """What a user may add: every extra but dev."""
+    """What a user may add: every extra but those of developers."""
     extras = project()["optional-dependencies"]
-    return set().union(*(names_of(listed) for extra, listed in extras.items() if extra != "dev"))
+    return set().union(*(names_of(listed) for extra, listed in extras.items() if extra not in ("dev", "docs")))
 
 
 def locked(lock: str) -> set[str]:

@@ -1,0 +1,42 @@
+"""The command line as a page: `python -m stream_ad.cli.reference docs/cli.md` writes it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+from typer.cli import get_docs_for_click
+
+from stream_ad.cli.app import app
+
+__all__ = ["cli_page", "main"]
+
+_HEAD = """\
+# Command line
+
+Exit codes: 0 ok, 1 failed, 2 usage or config. Data goes to stdout, all else to stderr; `--json` prints data alone.
+This page is generated from the commands themselves by `make docs`.
+
+"""
+
+
+def cli_page() -> str:
+    """The whole page, Markdown."""
+    command = typer.main.get_command(app)
+    context = typer.Context(command, info_name="stream-ad")
+    text = get_docs_for_click(obj=command, ctx=context, name="stream-ad")
+    lines = [line.rstrip() for line in text.splitlines()]
+    return _HEAD + "\n".join(lines[1:] if lines[0].startswith("# ") else lines).strip() + "\n"
+
+
+def main() -> None:
+    """Writes the page to the file named on the command line, or prints it."""
+    if len(sys.argv) > 1:
+        Path(sys.argv[1]).write_text(cli_page(), encoding="utf-8")
+    else:
+        sys.stdout.write(cli_page())
+
+
+if __name__ == "__main__":
+    main()
