@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 from playwright.sync_api import Browser
 
-from tests.services.chromium import running_chromium
+from tests.services.chromium import prepare_chromium, running_chromium
 from tests.services.errors import ServiceUnavailableError, skip_if_unavailable
 from tests.services.influxdb import (
     Influx,
@@ -25,6 +25,7 @@ from tests.services.kafka import KafkaServer, prepare_kafka, running_kafka
 _PREPARE = {
     prepare_kafka: {"kafka", "kafka_server"},
     prepare_influxdb: {"influx", "influx_server"},
+    prepare_chromium: {"chromium"},
 }
 
 

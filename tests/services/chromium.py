@@ -44,10 +44,12 @@ def _environment(program: Path) -> dict[str, str]:
     root = program.parents[3]
     if not (root / "etc/fonts").exists():
         return dict(os.environ)
-    libraries = root / "usr/lib/x86_64-linux-gnu"
+    places = [root / where for where in ("usr/lib", "lib")]
+    libraries = [found for place in places for found in sorted(place.glob("*-linux-gnu*"))]
+    own = [str(path) for one in libraries for path in (one, one / "pulseaudio")]
     return {
         **os.environ,
-        "LD_LIBRARY_PATH": f"{libraries}:{libraries}/pulseaudio",
+        "LD_LIBRARY_PATH": ":".join(own),
         "FONTCONFIG_PATH": str(root / "etc/fonts"),
         "XDG_DATA_HOME": str(root / "usr/share"),
     }
