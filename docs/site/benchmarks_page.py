@@ -85,8 +85,8 @@ def trust() -> str:
         f"{drills['duplicate']}, differing {drills['differing']}; alerts lost {drills['alerts_lost']}, doubled "
         f"{drills['alerts_doubled']}.",
         f"{all_of('sent')} hostile records in {len(hostile)} runs: {all_of('crashes')} crashes, "
-        f"{all_of('unaccounted')} unaccounted for, {all_of('dead_lettered')} dead-lettered; scores of the {all_of('good_sent')} good ones that "
-        f"differ from a clean run's: {all_of('good_differing')}.",
+        f"{all_of('unaccounted')} unaccounted for, {all_of('dead_lettered')} dead-lettered; scores of the "
+        f"{all_of('good_sent')} good ones that differ from a clean run's: {all_of('good_differing')}.",
         f"An hour at half load, {soak['observations']:,} observations (median of the first and of the last third): the "
         f"worker's memory {thirds('worker_mib')} MiB; lag {thirds('lag')} records; age of the newest score "
         f"{thirds('age_s', 2)} s.",
