@@ -15,7 +15,7 @@ import pandas as pd
 
 from stream_ad.decode import Decoder
 from stream_ad.errors import ConfigError, DataError
-from stream_ad.frames import check_slots, score_frame, trace_frame
+from stream_ad.frames import alert_frame, check_slots, score_frame, trace_frame
 from stream_ad.moments import END_NS, Moment, moment_ns
 from stream_ad.records import Alert, Observation
 from stream_ad.replay import Encoder, subscription_for
@@ -178,6 +178,15 @@ class Client:
         return events()
 
     # ---- history
+
+    def alert_frame(
+        self, series: str | None = None, start: Moment | None = None, stop: Moment | None = None
+    ) -> pd.DataFrame:
+        """Alerts that began with start <= time < stop, each in its newest state, a row each: index `start` (UTC);
+        series, severity, state, rule, likely_start, end (NaT = open), peak_score, the channel that drives it most with
+        actual and expected, model_version, id."""
+        start_ns, stop_ns = _range_ns(start, stop)
+        return alert_frame(self._opened().alerts.alerts(series, start_ns, stop_ns))
 
     def scores(
         self,

@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 
 from stream_ad.errors import DataError
-from stream_ad.records import ScoreBatch, ScoreExtent, ScoreTrace, severity
+from stream_ad.records import Alert, ScoreBatch, ScoreExtent, ScoreTrace, severity
 
-__all__ = ["DETAILS", "Score", "check_slots", "score_frame", "score_points", "trace_frame"]
+__all__ = ["DETAILS", "Score", "alert_frame", "check_slots", "score_frame", "score_points", "trace_frame"]
 
 DETAILS = ("value", "expected", "lower", "upper", "attribution")
 MAX_SLOTS = 1_000_000
 MAX_SLOTS_WITH_CHANNELS = 100_000
+_ALERT_COLUMNS = [
+    "series", "severity", "state", "rule", "likely_start", "end", "peak_score", "channel", "actual", "expected",
+    "model_version", "id",
+]  # fmt: skip
 _COLUMNS = ("score", "severity", "revision", "alert_id", "model_version")
 
 
@@ -54,6 +58,32 @@ def trace_frame(trace: ScoreTrace) -> pd.DataFrame:
     index = pd.DatetimeIndex(trace.event_time_ns, tz="UTC", name="time")
     words = [severity(score) for score in trace.score.tolist()]
     return pd.DataFrame({"score": trace.score, "severity": pd.Series(words, index=index, dtype=object)}, index=index)
+
+
+def alert_frame(alerts: Sequence[Alert]) -> pd.DataFrame:
+    """One row an alert, indexed by `start` (UTC): series, severity, state, rule, likely_start, end (NaT = open),
+    peak_score, the channel that drives it most with actual and expected, model_version, id."""
+    rows = []
+    for alert in alerts:
+        first = alert.channels[0] if alert.channels else None
+        rows.append(
+            {
+                "series": alert.series,
+                "severity": alert.severity,
+                "state": alert.state.value,
+                "rule": alert.rule,
+                "likely_start": pd.Timestamp(alert.likely_start_ns, tz="UTC"),
+                "end": pd.NaT if alert.end_ns is None else pd.Timestamp(alert.end_ns, tz="UTC"),
+                "peak_score": alert.peak_score,
+                "channel": first.channel if first else "",
+                "actual": np.nan if first is None or first.actual is None else first.actual,
+                "expected": first.expected if first else np.nan,
+                "model_version": alert.model_version,
+                "id": alert.id,
+            }
+        )
+    index = pd.DatetimeIndex([alert.start_ns for alert in alerts], dtype="datetime64[ns, UTC]", name="start")
+    return pd.DataFrame(rows, index=index, columns=_ALERT_COLUMNS)
 
 
 def check_slots(extent: ScoreExtent | None, series: str, *, channels: bool) -> None:

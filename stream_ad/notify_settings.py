@@ -40,6 +40,9 @@ class NotifyRoute(BaseModel):
         description="what it is called; its address is STREAM_AD__NOTIFY__URLS__NAME, an Apprise URL",
     )
     url_file: Path | None = Field(None, description="file that holds the address, where the environment does not")
+    notifier: str | None = Field(
+        None, description="one that another package brings (docs/extending.md) in place of Apprise"
+    )
     series: tuple[str, ...] = Field(("*",), min_length=1, description="names or shell patterns of series")
     rules: tuple[str, ...] = Field((), description="rules (threshold, silent); every rule when empty")
     min_severity: Literal["warning", "critical"] = Field(

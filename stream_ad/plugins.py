@@ -11,11 +11,11 @@ from stream_ad.settings import Settings
 
 __all__ = ["Kind", "make_part"]
 
-Kind = Literal["scorers", "sinks", "sources"]
+Kind = Literal["notifiers", "scorers", "sinks", "sources"]
 
 
-def make_part(kind: Kind, name: str, settings: Settings, *, key: str, own: Iterable[str] = ()) -> Any:
-    """What the entry point `name` of the group stream_ad.<kind> makes of the settings.
+def make_part(kind: Kind, name: str, settings: Settings, *more: Any, key: str, own: Iterable[str] = ()) -> Any:
+    """What the entry point `name` of the group stream_ad.<kind> makes of the settings (and `more`).
 
     key: the setting that names it; own: the names that need no package. ConfigError: no package has it, two have, or it
     cannot be loaded.
@@ -31,10 +31,10 @@ def make_part(kind: Kind, name: str, settings: Settings, *, key: str, own: Itera
     if len({point.value for point in found}) > 1:
         raise ConfigError(f"{key}: {name!r} is brought by {sorted(map(_package, found))}", mend="install one of them")
     try:
-        make: Callable[[Settings], Any] = found[0].load()
+        make: Callable[..., Any] = found[0].load()
     except (ImportError, AttributeError, SyntaxError) as error:
         raise ConfigError(f"{key}: {name!r} of {_package(found[0])} cannot be loaded: {error}") from error
-    return make(settings)
+    return make(settings, *more)
 
 
 def _package(point: EntryPoint) -> str:

@@ -308,6 +308,7 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
 class Notifier(Protocol):
     """One receiver of messages for people.
 

@@ -266,6 +266,12 @@ def open_source(settings: Settings) -> tuple[Source, StateStore | None]:
 
 def open_notifier(settings: Settings, route: NotifyRoute) -> Notifier:
     """The receiver of one route. ConfigError when its address is missing or wrong."""
+    if route.notifier is not None:
+        key = f"notify.routes {route.name}: notifier"
+        notifier = make_part("notifiers", route.notifier, settings, route, key=key)
+        if not isinstance(notifier, Notifier):
+            raise ConfigError(f"{key}: expected a Notifier, found {notifier!r}")
+        return notifier
     from stream_ad_connectors.apprise_notifier import AppriseNotifier
 
     return AppriseNotifier(route.name, settings.notify_url(route))

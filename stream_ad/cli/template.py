@@ -35,8 +35,11 @@ _EXAMPLES: dict[str, Any] = {
     "step": "1s",
     "silent_after": "10min",
     "give_up_after": "1h",
+    "schema_file": "plant.pb",
+    "message": "plant.Reading",
     "link_base": "https://watch.example",
     "name": "ops",
+    "notifier": "diary",
     "url_file": "/run/secrets/ops-url",
 }
 

@@ -240,8 +240,10 @@ def test_every_commented_key_is_valid(tmp_path: Path) -> None:
     lines = [re.sub(r"^# (\w+ = |\[\[)", r"\1", line) for line in text.splitlines()]
     path = tmp_path / "all.toml"
     whole = "\n".join(lines)
-    # keys that only a secured connection uses are refused beside an open one
-    path.write_text(whole.replace('"PLAINTEXT"', '"SASL_SSL"').replace('"http://', '"https://'))
+    # keys that only a secured connection, or a schema, uses are refused beside others
+    for plain, other in {'"PLAINTEXT"': '"SASL_SSL"', '"http://': '"https://', '"json"': '"protobuf"'}.items():
+        whole = whole.replace(plain, other)
+    path.write_text(whole)
     loaded = load_settings(path)
     written = tomllib.loads(path.read_text())
     for section, model in loaded:

@@ -72,6 +72,15 @@ def test_alerts(settings: Settings, store: SqliteStore) -> None:
         assert list(client.alerts()) == told
         assert list(client.alerts("b")) == told[1:]
         assert list(client.alerts(start="-1h")) == []
+        frame = client.alert_frame()
+        assert [str(kind) for kind in (frame.index.dtype, frame["likely_start"].dtype)] == ["datetime64[ns, UTC]"] * 2
+        assert frame.index.asi8.tolist() == [one.start_ns for one in told]
+        assert list(frame["id"]) == [one.id for one in told]
+        assert list(frame["channel"]) == [one.channels[0].channel for one in told]
+        assert frame["end"].isna().all()
+        assert list(client.alert_frame("b")["series"]) == ["b"]
+        empty = client.alert_frame(start="-1h")
+        assert (len(empty), list(empty), str(empty.index.dtype)) == (0, list(frame), "datetime64[ns, UTC]")
 
 
 def test_alerts_follow_the_embedded_store(

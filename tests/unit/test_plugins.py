@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from stream_ad.errors import ConfigError
-from stream_ad.settings import DetectorSettings, PluginSettings, Settings, StoreSettings, Subscription
-from stream_ad.wiring import SCORERS, build_scorer, open_sinks, open_source, open_store
+from stream_ad.notify_settings import NotifySettings
+from stream_ad.settings import DetectorSettings, NotifyRoute, PluginSettings, Settings, StoreSettings, Subscription
+from stream_ad.wiring import SCORERS, build_scorer, open_notifier, open_sinks, open_source, open_store
 from stream_ad.worker import run_worker
 from tests.contracts import check_scorer as suite
 
@@ -67,7 +69,12 @@ def test_a_scorer_of_another_package_keeps_the_contract(check: Any) -> None:
 def test_a_worker_runs_on_parts_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = tmp_path / "lines.jsonl"
     monkeypatch.setenv("STREAM_AD_EXAMPLE_LINES", str(lines))
+    diary = tmp_path / "diary"
     settings = made(
+        notify=NotifySettings(
+            routes=(NotifyRoute(name="diary", notifier="diary", group_wait="10ms"),),
+            urls={"diary": SecretStr(str(diary))},
+        ),
         plugins=PluginSettings(source="waves", sinks=("lines",)),
         subscription=(Subscription(topic="waves", step="1s"),),
         store=StoreSettings(path=tmp_path / "store.db"),
@@ -81,12 +88,15 @@ def test_a_worker_runs_on_parts_of_another_package(tmp_path: Path, monkeypatch: 
     assert held == {"wave": sum("score" in each for each in told)} == {"wave": 600 - 128}
     assert {each["key"] for each in told if "alert" in each} == {alert.id for alert in alerts}
     assert len(alerts) == 1
+    assert "wave" in diary.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("installed")
 def test_names_that_no_package_brings_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"detector.scorer: expected one of .*'deviation'.*'universal'.*found 'lof'"):
         build_scorer(Settings(detector=DetectorSettings(scorer="lof")))
+    with pytest.raises(ConfigError, match=r"routes r: notifier: expected one of \['diary'\], found 'pigeon'"):
+        open_notifier(made(), NotifyRoute(name="r", notifier="pigeon"))
     with pytest.raises(ConfigError, match=r"plugins.source: expected one of \['waves'\], found 'tides'"):
         open_source(made(plugins=PluginSettings(source="tides")))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
@@ -13,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from stream_ad_connectors.alert_json import iso_utc
+from stream_ad_connectors.alert_json import alert_to_json, iso_utc
 from stream_ad_connectors.sqlite import SqliteStore
 
 from stream_ad.errors import UnavailableError
@@ -147,6 +148,7 @@ def test_one_alert_says_what_where_since_when_and_why(client: TestClient) -> Non
     assert told["channels"][0] == {
         "channel": "pressure", "attribution": 0.8, "actual": 4.25, "expected": 3.0, "lower": 2.9, "upper": 3.1
     }  # fmt: skip
+    assert told == json.loads(alert_to_json(ALERTS[2])), "the same as on the topic"
     assert client.get("/api/v1/alerts/none").status_code == 404
     assert client.get("/alerts/none").status_code == 404
 
