@@ -74,6 +74,7 @@ docs: $(STAMP)
 	$(BIN)/python -m stream_ad.settings_docs docs/configuration.md
 	$(BIN)/python -m stream_ad.meters_docs docs/metrics.md
 	$(BIN)/python -m stream_ad.cli.reference docs/cli.md
+	$(BIN)/python -m stream_ad.service.reference docs/http.md
 	$(BIN)/python docs/site/benchmarks_page.py docs/benchmarks.md
 
 # The docs as a site, in build/site.

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from stream_ad.errors import AccessError, DataError, StreamAdError
 from stream_ad.event_time import describe_span, format_ns
 from stream_ad.records import DeadLetter, Observation
 from stream_ad.settings import DEFAULT_PATH, NotifyRoute, Settings, Subscription, load_settings
-from stream_ad.wiring import build_scorer, embedded, open_notifier, open_profiles, open_store
+from stream_ad.wiring import build_scorer, embedded, open_notifier, open_profiles, open_store, subscribed
 
 if TYPE_CHECKING:
     from stream_ad_connectors.kafka_admin import KafkaAdmin
@@ -81,10 +82,14 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield reached
         if not reached.ok:
             return
-        if not settings.subscription:
-            mend = "add one with its topic"
+        now = subscribed(settings)
+        for pattern in (one.topic for one in settings.subscription if one.is_pattern):
+            matching = sum(fnmatchcase(one.topic, pattern) for one in now.subscription)
+            yield Finding(f"topics {pattern}", True, f"{matching} match now; workers find those to come")
+        if not settings.subscription and not now.subscription:
+            mend = "add one with its topic, or `stream-ad subscribe TOPIC`"
             yield Finding("topics", False, "kafka.bootstrap is set but there is no [[subscription]]", mend, 2)
-        for subscription in settings.subscription:
+        for subscription in now.subscription:
             yield from _topic(settings, subscription, admin)
         yield _find("own topics", lambda: _own_topics(settings, admin))
     finally:

@@ -20,6 +20,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from stream_ad.errors import AccessError, ConfigError, DataError, StreamAdError, UnavailableError
 from stream_ad.service import api, pages
 from stream_ad.service.access import Access, Admin
+from stream_ad.service.documents import Problem
 from stream_ad.service.feed import Feed
 from stream_ad.service.guard import Guard, Measures, problem
 from stream_ad.service.parts import Held, Parts
@@ -29,6 +30,13 @@ from stream_ad.wiring import group_lag, open_store
 __all__ = ["make_app"]
 
 SESSION_S = 7 * 86_400
+_PROBLEMS = {
+    401: "no token, or nobody's",
+    403: "a role too low",
+    422: "not as described here",
+    429: "too many requests",
+    503: "store or broker away",
+}
 _STATUS = {ConfigError: 422, DataError: 422, UnavailableError: 503, AccessError: 502}
 
 
@@ -57,6 +65,10 @@ def make_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        responses={
+            status: {"model": Problem, "description": said, "content": {"application/problem+json": {}}}
+            for status, said in _PROBLEMS.items()
+        },
     )
     app.state.access = access
     app.include_router(api.router)

@@ -19,6 +19,7 @@ __all__ = [
     "AlertDocument",
     "AlertPage",
     "Lag",
+    "Problem",
     "Scores",
     "SeriesDocument",
     "SeriesPage",
@@ -28,6 +29,14 @@ __all__ = [
     "status_document",
     "trace_document",
 ]
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    status: int
+    title: str
+    detail: str | None = None
 
 
 class SeriesDocument(BaseModel):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from stream_ad.cli.reference import cli_page
+from stream_ad.service.reference import http_page
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -32,6 +33,10 @@ def test_it_builds_and_fetches_nothing(tmp_path: Path) -> None:
 
 def test_the_command_line_s_page_is_up_to_date() -> None:
     assert (DOCS / "cli.md").read_text(encoding="utf-8") == cli_page(), "run make docs"
+
+
+def test_the_http_page_is_up_to_date() -> None:
+    assert (DOCS / "http.md").read_text(encoding="utf-8") == http_page() + "\n", "run make docs"
 
 
 def test_the_benchmarks_page_is_what_the_results_say() -> None:

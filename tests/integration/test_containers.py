@@ -26,7 +26,7 @@ from tests.integration.jobs import STREAM_AD
 from tests.services.errors import skip_if_unavailable
 from tests.services.influxdb import Influx
 from tests.services.kafka import KafkaServer, broker_answers, create_topics
-from tests.services.process import HOST, free_ports, wait_until
+from tests.services.process import HOST, free_ports, http_get, wait_until
 
 SERVICES: dict[str, Any] = read_yaml(DOCKER / "compose.yaml")["services"]
 IMAGE = instructions(DOCKER / "Dockerfile")
@@ -36,7 +36,11 @@ NOT_YET = {
     "stream_ad_alerts_total",
     "stream_ad_dead_letters_total",
     "stream_ad_unavailable_total",
-}  # nothing of it came
+    "stream_ad_notified_alerts_total",
+    "stream_ad_notifications_held_back_total",
+    "stream_ad_notification_failures_total",
+    "stream_ad_notifications_waiting",
+}  # nothing of it came, and compose.yaml has no route
 
 
 def replaced(text: str, changes: dict[str, str]) -> str:
@@ -160,3 +164,39 @@ def test_the_worker_of_compose_scores_and_is_healthy(broker: str, influx_bucket:
         worker.send_signal(getattr(signal, next(rest for word, rest in IMAGE if word == "STOPSIGNAL")))
         assert worker.wait(60) == 0
     assert all(json.loads(line)["level"] for line in (home / "log").read_text().splitlines())
+
+
+def test_the_page_of_compose_answers_to_its_token_alone(broker: str, influx_bucket: Influx, tmp_path: Path) -> None:
+    port, secret = free_ports(1)[0], tmp_path / "serve_token"
+    secret.write_text("0123456789abcdef" * 3)
+    create_topic(broker)
+    service = SERVICES["serve"]
+    environment = worker_environment(broker, influx_bucket, tmp_path) | {
+        key: value.replace("/run/secrets", str(tmp_path)) if "serve_token" in value else value
+        for key, value in service["environment"].items()
+        if key.startswith("STREAM_AD__SERVE__")
+    }
+    environment["STREAM_AD__SERVE__HOST"] = HOST  # a container's own network is not this machine's
+    command = [word.replace("8080", str(port)) for word in service["command"]]
+    check = [sys.executable, *service["healthcheck"]["test"][2:-1]]
+    check.append(service["healthcheck"]["test"][-1].replace("8080", str(port)))
+    with (tmp_path / "log").open("wb") as log:
+        serve = subprocess.Popen([STREAM_AD, *command], cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    try:
+        well = lambda: subprocess.run(check, capture_output=True, check=False).returncode == 0  # noqa: E731
+        assert wait_until(well, timeout_s=60, every_s=0.5), (tmp_path / "log").read_text()
+        url = f"http://{HOST}:{port}/api/v1/state"
+        assert http_get(port, "/api/v1/state")[0] == 401
+        asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {secret.read_text()}"})
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            assert {one["topic"] for one in json.load(answer)["lag"]} == {"sensors"}
+        serve.send_signal(signal.SIGTERM)
+        assert serve.wait(service_stop_s(service)) == 0
+    finally:
+        if serve.poll() is None:
+            serve.kill()
+            serve.wait(30)
+
+
+def service_stop_s(service: dict[str, Any]) -> float:
+    return float(service["stop_grace_period"].removesuffix("s"))

@@ -105,6 +105,8 @@ def test_topics_come_and_go_without_a_restart(job: Job, topic_names: Callable[[s
         pattern: ("run time", [third, fourth]),
     }
     assert {one["topic"] for one in job.json("status")["lag"]} == {job.topic, second, third, fourth}
+    checked = job.run("check")
+    assert all(f"records of {topic}" in checked for topic in (job.topic, second, third, fourth))
 
     job.run("subscribe", second, "--remove")
     gone = f"topic {second} is no longer scored"
