@@ -19,13 +19,15 @@ GOODBYE_S = 5
 
 
 class _Server(uvicorn.Server):
-    """Live streams end at once when it is stopped: they would hold it otherwise."""
+    """Live streams end at once when it is stopped: they would hold it otherwise. To be stopped is no failure: uvicorn
+    itself would end by the signal."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         app = self.config.app
         if isinstance(app, FastAPI) and hasattr(app.state, "parts"):
             app.state.parts.feed.close()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def run_service(settings: Settings, say: Callable[[str], None]) -> None:
