@@ -68,9 +68,9 @@ def influx() -> Iterator[Influx]:
         yield store
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A real browser shared by the session."""
+    """A real browser. Trap: while it runs, its event loop does, so no coroutine can be a test: not for a session."""
     with skip_if_unavailable(), running_chromium() as browser:
         yield browser
 

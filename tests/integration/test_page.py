@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,3 +260,17 @@ def test_who_signs_out_is_out(served: Served, open_page: Callable[..., Page]) ->
     page.fill("#token", served.link.partition("token=")[2])
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/alerts")
+
+
+def test_the_docs_commands_answer(served: Served) -> None:
+    """The lines of docs/page.md, at this page's address; a stream is left after its first event."""
+    text = (Path(__file__).parents[2] / "docs" / "page.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    (curl .*)$", text, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        command = line.replace("http://127.0.0.1:8080", served.base) + (" | head -1" if " -N " in line else "")
+        token = served.link.partition("token=")[2]
+        environment = os.environ | {"TOKEN": token}
+        shell = ["bash", "-c", f"{command}; true"]
+        done = subprocess.run(shell, env=environment, capture_output=True, text=True, timeout=60, check=True)
+        assert "event: hello" in done.stdout or "alerts" in json.loads(done.stdout)
