@@ -267,9 +267,9 @@ def measure(loads: Mapping[str, Load], given: argparse.Namespace, home: Path) ->
             cases.append(drain(base, store, case, given.seconds, loads[case.form]))
             print(json.dumps({key: value for key, value in cases[-1].items() if key != "samples"}), flush=True)
         found = {"sent": sent, "prepared_s": prepared, "rivals": rivals, "cases": cases}
-        if not given.only:
-            found["latency"] = {}
-            for case in LATENCY_CASES:
+        found["latency"] = {}
+        for case in LATENCY_CASES:
+            if given.only in case.key:
                 rate = next(done["observations_per_s"] for done in cases if done["case"] == case.key) / 2
                 told = measure_latency(home, kafka, store, rate, load.channels, load.seed, case.workers, case.hop)
                 found["latency"][case.key] = told
