@@ -14,6 +14,7 @@ from stream_ad_connectors.clock import SystemClock
 from stream_ad_connectors.file_source import TOPIC, FileSource
 from stream_ad_connectors.files import Table, read_table, series_of
 
+from stream_ad.durations import duration_ns
 from stream_ad.errors import DataError
 from stream_ad.grid import infer_step_ns
 from stream_ad.ingest import Ingest
@@ -21,7 +22,7 @@ from stream_ad.pipeline import Pipeline
 from stream_ad.ports import Profile, Scorer
 from stream_ad.profiles import fit_profile, history_on_grid
 from stream_ad.records import Alert, Outputs
-from stream_ad.settings import Settings, Subscription, duration_ns
+from stream_ad.settings import Settings, Subscription
 from stream_ad.telling import merge_batches
 
 __all__ = ["Case", "Scored", "find_cases", "score_case", "train_rows_of", "write_scored"]

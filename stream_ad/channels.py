@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,12 +20,15 @@ class Channels:
     names: list[str] = field(default_factory=list)
     fixed: bool = False
     _index: dict[str, int] = field(default_factory=dict)
+    _asked: tuple[str, ...] | None = None  # of the last `indices`; records mostly hold the same channels
+    _found: NDArray[np.intp] | None = None
 
     def adopt(self, names: tuple[str, ...]) -> None:
         """Those that are known from elsewhere; none = found in the first window."""
         self.names = list(names)
         self.fixed = bool(names)
         self._index = {name: i for i, name in enumerate(self.names)}
+        self._asked = None
 
     def row(self, observation: Observation) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """Its readings of known channels: their indices and values."""
@@ -37,11 +39,15 @@ class Channels:
         indices, values = zip(*pairs, strict=True)
         return np.array(indices, np.intp), np.array(values, np.float32)
 
-    def indices(self, names: Iterable[str]) -> NDArray[np.intp] | None:
+    def indices(self, names: tuple[str, ...]) -> NDArray[np.intp] | None:
         """None where one is unknown."""
+        if names == self._asked:
+            return self._found
         if not self._index.keys() >= set(names):
             return None
-        return np.array([self._index[name] for name in names], np.intp)
+        self._found = np.array([self._index[name] for name in names], np.intp)
+        self._asked = tuple(self.names[at] for at in self._found)  # our own texts, not the record's
+        return self._found
 
     def unknown(self, observation: Observation) -> list[str]:
         return [name for name in observation.values if name not in self._index]
@@ -51,6 +57,7 @@ class Channels:
         new = self.unknown(observation)[: self.limit - len(self.names)]
         if not new:
             return None
+        self._asked = None
         order = list(range(len(self.names)))
         for name in new:
             self._index[name] = len(self.names)

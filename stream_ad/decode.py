@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from stream_ad.durations import duration_ns
 from stream_ad.errors import ConfigError, RecordError
 from stream_ad.event_time import END_NS, UNIT_NS, describe_span, event_time_ns, format_ns
 from stream_ad.findings import Findings
@@ -22,7 +23,7 @@ from stream_ad.json_values import NameCheck, as_columns, as_reading, check_utf8,
 from stream_ad.payloads import PayloadParser
 from stream_ad.records import Block, DeadLetter, Observation, SourceRecord
 from stream_ad.schemas import schema_parser
-from stream_ad.settings import DetectorSettings, Subscription, duration_ns
+from stream_ad.settings import DetectorSettings, Subscription
 from stream_ad.typed_json import typed_decoders
 
 __all__ = ["Decoder"]
@@ -58,7 +59,11 @@ class Decoder:
         self._rows, self._columns = typed_decoders(subscription, self._times_field)
         self._binary = subscription.format in ("avro", "protobuf")
         if subscription.format != "json":
-            self._parse = schema_parser(subscription) if self._binary else PayloadParser(subscription).parse
+            self._parse = (
+                schema_parser(subscription, self._max_observations)
+                if self._binary
+                else PayloadParser(subscription).parse
+            )
             self._rows = self._columns = None
 
     def __reduce__(self) -> tuple[type[Decoder], tuple[Subscription, DetectorSettings]]:

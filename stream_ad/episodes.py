@@ -110,6 +110,9 @@ class EpisodeTracker:
         The last slot that carries an id is so the `end_ns` of the RESOLVED. DataError when a slot is not later than
         the one before it: re-scored slots are the caller's to replay on a restored tracker.
         """
+        if self._is_quiet(batch):
+            self._pass(batch)
+            return [], [""] * len(batch)
         times, scores = batch.event_time_ns.tolist(), batch.score.tolist()
         events: list[Alert] = []
         ids: list[str] = []
@@ -117,6 +120,26 @@ class EpisodeTracker:
             self._begin_slot(time_ns, 0.0 if math.isnan(score) else score, batch.model_version, events)
             ids.append(self._slot(batch, row, events))
         return events, ids
+
+    def _is_quiet(self, batch: ScoreBatch) -> bool:
+        """Whether no episode is open or begins: so it is nearly always. Times out of order are for the long way."""
+        if self._episode is not None or not len(batch) or (batch.score >= self._rule.exit).any():
+            return False
+        times = batch.event_time_ns
+        return bool((np.diff(times) > 0).all() and (self._last_ns is None or times[0] > self._last_ns))
+
+    def _pass(self, batch: ScoreBatch) -> None:
+        """All slots of a quiet batch at once, as `_begin_slot` takes each."""
+        floor, times = self._rule.exit, batch.event_time_ns
+        scores = np.fmax(batch.score, 0.0)  # NaN counts as 0
+        before = np.empty_like(scores)
+        before[0], before[1:] = self._last_score, scores[:-1]
+        rising = (before >= floor) | ((floor * RISE_LEVEL <= before) & (before <= scores))
+        first_ns = times[0] if self._last_ns is None else self._last_ns
+        begins = np.flatnonzero(~rising | (np.diff(times, prepend=first_ns) > self._gap_ns))
+        if len(begins):
+            self._rise_ns = int(times[begins[-1]])
+        self._last_ns, self._last_score = int(times[-1]), float(scores[-1])
 
     def _begin_slot(self, time_ns: int, score: float, version: str, events: list[Alert]) -> None:
         """Order, gaps and the likely start; then the slot is the last one seen."""

@@ -8,10 +8,11 @@ from pathlib import Path
 from stream_ad_connectors.files import Table, read_table
 from stream_ad_connectors.influx_history import InfluxHistoryReader
 
+from stream_ad.durations import duration_ns
 from stream_ad.errors import DataError
 from stream_ad.ports import Profile, ProfileStore, Scorer
 from stream_ad.profiles import fit_profile, history_on_grid
-from stream_ad.settings import Settings, duration_ns
+from stream_ad.settings import Settings
 
 __all__ = ["file_tables", "fit_table", "fit_tables", "history_tables"]
 

@@ -53,26 +53,36 @@ class Inbox:
         """In the order of the log, with the record number and the offset [n] of each row."""
         share = self._shares[id(series)]
         for first, stop in _runs(share.parts):
-            part = share.parts[first]
-            if isinstance(part, Block):
-                rows = len(part)
-                yield part, share.numbers[first:stop] * rows, np.full(rows, share.offsets[first], np.int64)
+            parts, numbers = share.parts[first:stop], share.numbers[first:stop]
+            offsets = np.array(share.offsets[first:stop], np.int64)
+            blocks = [part for part in parts if isinstance(part, Block)]
+            if blocks:
+                rows = [len(block) for block in blocks]
+                numbers = np.repeat(numbers, rows).tolist()
+                yield _one_block(blocks), numbers, np.repeat(offsets, rows)
             else:
-                offsets = np.array(share.offsets[first:stop], np.int64)
-                yield _joined(share.parts[first:stop]), share.numbers[first:stop], offsets
+                yield _joined(parts), numbers, offsets
 
 
 def _runs(parts: Sequence[Part]) -> Iterator[tuple[int, int]]:
-    """Blocks alone; observations of the same channels together."""
-    first, names = 0, None
+    """Blocks, or observations, of the same channels together."""
+    first, kind = 0, None
     for at, part in enumerate(parts):
-        own = None if isinstance(part, Block) else tuple(part.values)
-        if at > first and (own is None or own != names):
+        own = (True, part.channels) if isinstance(part, Block) else (False, tuple(part.values))
+        if at > first and own != kind:
             yield first, at
             first = at
-        names = own
+        kind = own
     if parts:
         yield first, len(parts)
+
+
+def _one_block(blocks: Sequence[Block]) -> Block:
+    one = blocks[0]
+    if len(blocks) == 1:
+        return one
+    times, values = [block.event_time_ns for block in blocks], [block.values for block in blocks]
+    return Block(one.series, np.concatenate(times), one.channels, np.concatenate(values))
 
 
 def _joined(parts: Sequence[Part]) -> Block:

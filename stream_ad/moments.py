@@ -7,9 +7,9 @@ from datetime import datetime
 
 import pandas as pd
 
+from stream_ad.durations import duration_ns
 from stream_ad.errors import ConfigError, RecordError
 from stream_ad.event_time import event_time_ns
-from stream_ad.settings import duration_ns
 
 __all__ = ["END_NS", "Moment", "moment_ns"]
 

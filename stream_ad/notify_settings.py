@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from stream_ad.durations import Duration, Rate
 from stream_ad.mutes import parse_mute
-from stream_ad.sections import Duration, Rate
 
 __all__ = ["NotifyRoute", "NotifySettings"]
 

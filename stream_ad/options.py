@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from stream_ad.durations import duration_ns
 from stream_ad.errors import OptionError
 from stream_ad.ports import Scorer
-from stream_ad.settings import AlertSettings, DetectorSettings, Settings, duration_ns
+from stream_ad.settings import AlertSettings, DetectorSettings, Settings
 
 __all__ = ["OPTIONS", "settings_of", "step_of"]
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from zoneinfo import ZoneInfo
 
+from stream_ad.durations import duration_ns, rate_per_s
 from stream_ad.mutes import muted_until_ns, parse_mute
 from stream_ad.notify_settings import NotifyRoute
 from stream_ad.records import Alert, AlertState
-from stream_ad.sections import duration_ns, rate_per_s
 
 __all__ = ["Batch", "Outbox", "Partition"]
 

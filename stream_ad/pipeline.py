@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 
 from stream_ad.decode import Decoder
+from stream_ad.durations import duration_ns
 from stream_ad.inbox import Inbox
 from stream_ad.ports import Checkpoint, ProfileStore, Scorer
 from stream_ad.records import DeadLetter, Observation, Outputs, SeriesStatus, SourcePosition, SourceRecord
@@ -18,7 +19,7 @@ from stream_ad.recovery import restore_series, save_series
 from stream_ad.rounds import Rounds
 from stream_ad.series import Key, Series
 from stream_ad.series_rules import SeriesRules
-from stream_ad.settings import Settings, Subscription, duration_ns
+from stream_ad.settings import Settings, Subscription
 from stream_ad.silence import SilenceWatch
 from stream_ad.statuses import status_of
 from stream_ad.telling import Teller, Told

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from stream_ad_connectors.files import UNIT_NS, Table
 from stream_ad_connectors.observations import TimeFormat, encode_observation
 
+from stream_ad.durations import duration_ns
 from stream_ad.errors import ConfigError
 from stream_ad.event_time import describe_span, format_ns
 from stream_ad.ports import Clock
-from stream_ad.settings import Settings, Subscription, duration_ns
+from stream_ad.settings import Settings, Subscription
 
 __all__ = ["Encoder", "Plan", "Publisher", "plan_replay", "replay", "subscription_for"]
 

@@ -11,7 +11,7 @@ __all__ = ["RowStore"]
 
 _PIN_BITS = 6  # offsets are remembered per 64 slots
 _ROOM = 32  # slots at first: a series that said little costs little
-_SLACK = 256  # slots kept beyond need before some are dropped
+_SLACK = 64  # slots kept beyond need before some are dropped
 
 
 class RowStore:
@@ -54,17 +54,20 @@ class RowStore:
         offsets: NDArray[np.int64],
     ) -> None:
         """`put` of rising slots [n], none below `base`; values [n, index], offsets [n]."""
-        fresh = int(slots[0]) >= self.top
-        self._reach(int(slots[-1]) + 1)
-        at = slots - self.base
-        if not fresh:
-            kept = self._values[np.ix_(at, indices)]
-            values = np.where(np.isnan(values), kept, values)
-        self._values[np.ix_(at, indices)] = values
+        first, last = int(slots[0]), int(slots[-1])
+        fresh = first >= self.top
+        self._reach(last + 1)
+        at: Any = slice(first - self.base, last - self.base + 1)
+        if last - first != len(slots) - 1:
+            at = (slots - self.base)[:, None]
+        self._values[at, indices] = values if fresh else _kept(values, self._values[at, indices])
         self._seen[at] = True
-        blocks = slots >> _PIN_BITS
-        for first in np.flatnonzero(np.diff(blocks, prepend=blocks[0] - 1)):
-            self._pins.setdefault(int(blocks[first]), int(offsets[first]))
+        if first >> _PIN_BITS == last >> _PIN_BITS:
+            self._pins.setdefault(first >> _PIN_BITS, int(offsets[0]))
+            return
+        blocks, at_first = np.unique(slots >> _PIN_BITS, return_index=True)
+        for block, offset in zip(blocks.tolist(), offsets[at_first].tolist(), strict=True):
+            self._pins.setdefault(block, offset)
 
     def window(self, start: int, stop: int) -> NDArray[np.float32]:
         """A copy of slots start ... stop - 1: float32 [stop - start, channel]; NaN where nothing is kept."""
@@ -110,10 +113,14 @@ class RowStore:
         if top <= self.top:
             return
         if top - self.base > len(self._values):
-            size = max(top - self.base, len(self._values) + max(len(self._values) // 4, _ROOM))
+            size = max(top - self.base, len(self._values) + max(len(self._values) // 8, _ROOM))
             self._values = _with_room(self._values, size, np.nan)
             self._seen = _with_room(self._seen, size, False)
         self.top = top
+
+
+def _kept(values: NDArray[np.float32], before: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.where(np.isnan(values), before, values)
 
 
 def _with_room(array: NDArray[Any], size: int, fill: float | bool) -> NDArray[Any]:

@@ -1,17 +1,17 @@
-"""The sections of the settings, one class each, with the durations and rates they are written in.
+"""The sections of the settings, one class each.
 
 `stream_ad.settings` gives them all again; import from there.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-import pandas as pd
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from stream_ad.durations import Duration, Rate
 
 __all__ = [
     "AlertSettings",
@@ -24,54 +24,9 @@ __all__ = [
     "StoreSettings",
     "Subscription",
     "TimeUnit",
-    "duration_ns",
-    "rate_per_s",
 ]
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
-
-
-def duration_ns(text: str) -> int:
-    """Nanoseconds of "1s", "500ms", "5min", "1h", "1D". ValueError when it is not a positive duration."""
-    if not re.search(r"[A-Za-z]", text):
-        raise ValueError(f"expected a duration with its unit, such as '1s' or '5min', found {text!r}")
-    try:
-        value = int(pd.Timedelta(re.sub(r"d$", "D", text.strip())).value)
-    except ValueError as error:
-        raise ValueError(f"expected a duration such as '1s', '500ms', '5min' or '1h', found {text!r}") from error
-    if value <= 0:
-        raise ValueError(f"expected a positive duration, found {text!r}")
-    return value
-
-
-def _check_duration(text: str) -> str:
-    duration_ns(text)
-    return text
-
-
-def rate_per_s(text: str) -> float:
-    """Times a second of "1 per week", "3 per day", "2 per 12h". ValueError when it is not a positive rate."""
-    count, separator, period = text.partition(" per ")
-    if not separator:
-        raise ValueError(f"expected a rate such as '1 per week' or '3 per day', found {text!r}")
-    named = {"week": "7D", "month": "30D", "year": "365D", "day": "1D", "hour": "1h", "minute": "1min"}
-    period_ns = duration_ns(named.get(period.strip(), period.strip()))
-    try:
-        number = float(count)
-    except ValueError as error:
-        raise ValueError(f"expected a number before 'per', found {count!r}") from error
-    if not number > 0:
-        raise ValueError(f"expected a positive rate, found {text!r}")
-    return number / (period_ns / 1e9)
-
-
-def _check_rate(text: str) -> str:
-    rate_per_s(text)
-    return text
-
-
-Duration = Annotated[str, AfterValidator(_check_duration)]
-Rate = Annotated[str, AfterValidator(_check_rate)]
 
 
 class _Section(BaseModel):
@@ -252,6 +207,11 @@ class DetectorSettings(_Section):
         ge=1,
         description="slots scored at once, a divisor of 128: 64 (with `delay_steps` 64) costs a third of the CPU at a "
         "steady load and tells up to 80 slots later; after a change series fill new profiles until they are fitted",
+    )
+    stagger: bool = Field(
+        False,
+        description="let each new series begin its hops at a slot of its own, told by its name: where many series "
+        "began together, their scores are not all due at one moment",
     )
     group: str = Field("default", pattern=r"^[A-Za-z0-9._-]+$", description="group model of the scorer `group`")
     false_alarms: Rate = Field("1 per week", description="false alarms to put up with, per series")

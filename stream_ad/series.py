@@ -199,20 +199,25 @@ class Series:
         if grid is None or self.resume_offset is not None or indices is None:
             return False
         slots = grid.slots_of(block.event_time_ns)
-        newest = grid.max_slot if grid.max_slot >= 0 else int(slots[0]) - 1
-        apart = np.diff(slots, prepend=newest)
-        if slots[0] < max(grid.closed, due.rows.base) or (apart[1:] < 1).any():
+        first, last = int(slots[0]), int(slots[-1])
+        apart = slots[1:] - slots[:-1]
+        if first < max(grid.closed, due.rows.base) or (apart < 1).any():
             return False
-        if due.leaps(int(apart.max())):
+        begins = 1 if grid.max_slot < 0 else first - grid.max_slot
+        if due.leaps(int(apart.max(initial=begins))):
             return False
         self.flushed = False
         due.rows.put_all(slots, indices, block.values.astype(np.float32), offsets)
-        grid.max_slot = max(grid.max_slot, int(slots[-1]))
+        grid.max_slot = max(grid.max_slot, last)
         due.capture()
         return True
 
     def _anchor(self, step_ns: int, anchor_ns: int) -> None:
+        lead = self.rules.lead_steps(self.key.series, self.scorer.hop_steps)
+        anchor_ns -= lead * step_ns
         self.windowing.grid = Grid(step_ns, anchor_ns, self.rules.lateness_steps, self.rules.revise_steps)
+        if lead:
+            self.windowing.origin = self.scorer.hop_steps  # a first profile wants a whole window of readings
         if self.profile is not None:
             self.use(self.profile)  # the alarm rate is per second: the step just became known
         self.teller.step_ns = step_ns

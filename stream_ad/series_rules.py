@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from zlib import crc32
 
+from stream_ad.durations import duration_ns
 from stream_ad.episodes import EpisodeRule
-from stream_ad.settings import Settings, duration_ns
+from stream_ad.settings import Settings
 
 __all__ = ["SeriesRules"]
 
@@ -20,8 +22,13 @@ class SeriesRules:
     lateness_steps: int
     revise_steps: int
     memory_steps: int
+    stagger: bool
     false_alarms_per_s: float
     episodes: EpisodeRule
+
+    def lead_steps(self, series: str, hop_steps: int) -> int:
+        """Empty slots before a series' first reading: all series' hops begin at multiples of the hop."""
+        return crc32(series.encode("utf-8", "surrogatepass")) % hop_steps if self.stagger else 0
 
     @classmethod
     def of(cls, settings: Settings, topic: str) -> SeriesRules:
@@ -33,6 +40,7 @@ class SeriesRules:
             lateness_steps=detector.allowed_lateness_steps,
             revise_steps=detector.revise_steps,
             memory_steps=detector.memory_steps,
+            stagger=detector.stagger,
             false_alarms_per_s=settings.false_alarms_per_s,
             episodes=EpisodeRule(alerts.enter, alerts.exit, alerts.min_length_steps, alerts.cooldown_steps),
         )

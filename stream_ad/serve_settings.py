@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from stream_ad.sections import Rate
+from stream_ad.durations import Rate
 
 __all__ = ["Role", "ServeSettings", "ServeUser"]
 

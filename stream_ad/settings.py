@@ -12,6 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from stream_ad.durations import rate_per_s
 from stream_ad.errors import ConfigError
 from stream_ad.notify_settings import NotifyRoute, NotifySettings
 from stream_ad.sections import (
@@ -25,8 +26,6 @@ from stream_ad.sections import (
     StoreSettings,
     Subscription,
     TimeUnit,
-    duration_ns,
-    rate_per_s,
 )
 from stream_ad.serve_settings import Role, ServeSettings, ServeUser
 
@@ -46,9 +45,7 @@ __all__ = [
     "StoreSettings",
     "Subscription",
     "TimeUnit",
-    "duration_ns",
     "load_settings",
-    "rate_per_s",
     "read_secret",
 ]
 

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from stream_ad.settings import ObservabilitySettings, duration_ns
+from stream_ad.durations import duration_ns
+from stream_ad.settings import ObservabilitySettings
 from stream_ad.vitals import Vitals
 
 __all__ = ["EXIT_CODE", "Watchdog", "all_stacks", "end_process"]

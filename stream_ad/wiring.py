@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stream_ad.durations import duration_ns
 from stream_ad.errors import ConfigError
 from stream_ad.plugins import make_part
 from stream_ad.ports import (
@@ -25,7 +26,7 @@ from stream_ad.ports import (
     StatusReader,
     SubscriptionStore,
 )
-from stream_ad.settings import NotifyRoute, Settings, Subscription, duration_ns
+from stream_ad.settings import NotifyRoute, Settings, Subscription
 from stream_ad.subscriptions import Subscribed
 
 if TYPE_CHECKING:

@@ -61,6 +61,14 @@ def _filled(rows: NDArray[np.float32], end: int, length: int) -> list[Float64 | 
     return out
 
 
+def kept(window: Float64) -> Float64:
+    """A window as a memory stores it: 0 where nothing was read, every feature a whole number of steps, 127 to the
+    largest."""
+    values = np.nan_to_num(window)
+    unit = max(abs(values).max(), 1e-6) / 127
+    return np.asarray(np.round(values / unit) * unit)
+
+
 class NaiveMemory:
     """One length, every full window that ends on a multiple of `hop` stored."""
 
@@ -73,7 +81,7 @@ class NaiveMemory:
         self.scale = np.maximum(np.nanstd(table[first:], axis=0), FLOOR)
         self.table = self._standardise(table)
         full = [b for b in range(first, self.blocks) if not np.isnan(table[b]).all()]
-        self.stored = {b: np.nan_to_num(self.table[b]) for b in full}
+        self.stored = {b: kept(self.table[b]) for b in full}
         self.held = {b: self._distance(self.table[b], self._fold(b)) for b in range(self.blocks)}
         trusted = sorted(full, key=lambda b: self.held[b])[: len(full) - int(CONTAMINATED * len(full))]
         self.edge = max(self.held[trusted[-1]], SMALLEST_EDGE)
@@ -127,7 +135,7 @@ class NaiveMemory:
                 found.append(math.log(0.5))
                 continue
             own = [
-                np.nan_to_num(queries[b])
+                kept(queries[b])
                 for b in range(max(block - gap - span, 0), block - gap + 1)
                 if alone[b] < admitted and not np.isnan(queries[b]).all()
             ]

@@ -20,7 +20,7 @@ from stream_ad.ports import Fitted, Profile
 __all__ = ["FORMAT", "Card", "Pointer", "card_of", "pack", "path_name", "profile_of", "series_name"]
 
 FORMAT = 1
-DTYPES = frozenset(np.dtype(name) for name in ("float16", "float32", "float64", "int64", "int32", "bool", "uint8"))
+DTYPES = frozenset(map(np.dtype, ("float16", "float32", "float64", "int64", "int32", "int8", "uint8", "bool")))
 _ARRAY = "array."
 _HELD_OUT = "held_out"
 _HASHED = "%~"

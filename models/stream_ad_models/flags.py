@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad_models.normaliser import Normaliser
-from stream_ad_models.point_error import KEPT_BLOCKS, PointError
+from stream_ad_models.point_error import PointError, kept_blocks
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -106,4 +106,4 @@ class FlagTrack:
 
     def trim(self) -> None:
         """Drops what no later slot needs."""
-        self._levels = self._levels[:, -KEPT_BLOCKS:]
+        self._levels = self._levels[:, -kept_blocks(self._hop) :].copy()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,8 @@ class Placement:
 
     @classmethod
     def of(cls, lengths: Sequence[int], hop: int, ahead: int) -> Placement:
-        return cls(np.stack([slot_weights(length, hop, ahead) for length in lengths]), ahead)
+        """One for all series that are alike."""
+        return _placement(tuple(lengths), hop, ahead)
 
     def gather(self, reading: Reading, blocks: NDArray[np.int64], first: int, known: NDArray[np.int64]) -> Reading:
         """The windows around each block: log_ratio [..., n * (ahead + 2), level], shares likewise.
@@ -90,6 +92,11 @@ class Placement:
     def _flat(self) -> Float32:
         """weights as [hop, window around], the order of `gather`."""
         return self.weights.transpose(1, 2, 0).reshape(self.weights.shape[1], -1)
+
+
+@lru_cache
+def _placement(lengths: tuple[int, ...], hop: int, ahead: int) -> Placement:
+    return Placement(np.stack([slot_weights(length, hop, ahead) for length in lengths]), ahead)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from stream_ad_models.neighbours import CHUNK, Found, Stored, measure
 from stream_ad_models.readings import RATIO_FLOOR, Reading, reading_of, standardised
 from stream_ad_models.window_stats import check_lengths
 
-Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
 
 __all__ = ["Recent", "WindowMemory", "read_alike"]
@@ -44,24 +43,21 @@ class Recent:
     def __init__(self, lengths: int, features: int, gap: int, span: int) -> None:
         self.gap, self.size = gap, gap + span
         self.blocks = 0  # put in so far
-        vectors = torch.zeros((lengths, self.size, features), dtype=torch.float16)
-        self.stored = Stored(vectors, torch.full((lengths, self.size), torch.inf))
+        codes = torch.zeros((lengths, self.size, features), dtype=torch.int8)
+        self.stored = Stored(codes, torch.zeros(lengths, self.size), torch.full((lengths, self.size), torch.inf))
 
     def ages(self) -> NDArray[np.int64]:
         """How many blocks before the next one each place of the ring was put in, int64 [place]."""
         return np.asarray(1 + (self.blocks - 1 - np.arange(self.size)) % self.size, np.int64)
 
-    def put(self, vectors: Float16, norms: Float32) -> None:
-        """vectors: float16 [length, block, feature] as they would be stored; norms [length, block], infinite where a
-        window is not admitted."""
-        first, count = self.blocks % self.size, vectors.shape[1]
-        kept, squares = self.stored.vectors.numpy(), self.stored.norms.numpy()
+    def put(self, new: Stored) -> None:
+        """The next blocks' windows; those that are not admitted have infinite norms."""
+        first, count = self.blocks % self.size, new.norms.shape[1]
         until_end = min(count, self.size - first)
-        kept[:, first : first + until_end] = vectors[:, :until_end]
-        squares[:, first : first + until_end] = norms[:, :until_end]
-        if until_end < count:
-            kept[:, : count - until_end] = vectors[:, until_end:]
-            squares[:, : count - until_end] = norms[:, until_end:]
+        for kept, each in ((getattr(self.stored, name), getattr(new, name)) for name in Stored.__slots__):
+            kept[:, first : first + until_end] = each[:, :until_end]
+            if until_end < count:
+                kept[:, : count - until_end] = each[:, until_end:]
         self.blocks += count
 
 
@@ -70,16 +66,16 @@ class WindowMemory:
     block of `hop` rows."""
 
     def __init__(
-        self, family: FeatureSet, lengths: Sequence[int], hop: int, table: Mapping[str, Float32], windows: Float16
+        self, family: FeatureSet, lengths: Sequence[int], hop: int, table: Mapping[str, Float32], stored: Stored
     ) -> None:
         """table: centre, scale float32 [length, channel * size]; edge float32 [length], the largest held-out distance.
-        windows: [length, stored, channel * size], standardised by centre and scale, NaN where a length has fewer."""
+        stored: windows of channel * size features, standardised by centre and scale."""
         if not lengths:
             raise ModelError("memory: expected at least one window length, found none")
         check_lengths(lengths, hop)
         self.family, self.lengths, self.hop = family, list(lengths), hop
         self.centre, self.scale, self.edge = table["centre"], table["scale"], table["edge"]
-        self.stored = Stored.of(torch.from_numpy(np.ascontiguousarray(windows, np.float16)))
+        self.stored = stored
 
     @property
     def channels(self) -> int:
@@ -113,8 +109,8 @@ class WindowMemory:
             lacking = most - len(table["windows"])
             table["windows"] = np.pad(table["windows"], ((0, lacking), (0, 0)), constant_values=np.nan)
         table = {name: np.stack([t[name] for t in tables]) for name in ("centre", "scale", "edge")}
-        windows = np.stack([each["windows"] for each in tables]).astype(np.float16)
-        memory = cls(family, usable, hop, table, windows)
+        windows = torch.from_numpy(np.stack([each["windows"] for each in tables]))
+        memory = cls(family, usable, hop, table, Stored.of(windows))
         return memory, Reading(
             np.concatenate([each.log_ratio for each in readings], axis=1),
             np.concatenate([each.shares for each in readings], axis=1),
@@ -130,15 +126,21 @@ class WindowMemory:
             f"{prefix}.lengths": np.array(self.lengths, np.int64),
             f"{prefix}.centre": self.centre,
             f"{prefix}.scale": self.scale,
-            f"{prefix}.windows": self.stored.vectors.numpy(),
+            f"{prefix}.windows": self.stored.codes.numpy(),
+            f"{prefix}.units": self.stored.units.masked_fill(self.stored.norms.isinf(), torch.nan).numpy(),
             f"{prefix}.edge": self.edge,
         }
 
     @classmethod
     def from_arrays(cls, family: str, arrays: Mapping[str, NDArray[np.generic]], prefix: str, hop: int) -> WindowMemory:
         table = {name: np.asarray(arrays[f"{prefix}.{name}"], np.float32) for name in ("centre", "scale", "edge")}
-        windows = np.asarray(arrays[f"{prefix}.windows"], np.float16)
-        return cls(FEATURE_SETS[family], np.asarray(arrays[f"{prefix}.lengths"]).tolist(), hop, table, windows)
+        codes, units = arrays[f"{prefix}.windows"], torch.from_numpy(np.asarray(arrays[f"{prefix}.units"], np.float32))
+        if codes.dtype != np.int8:
+            raise ValueError(f"{prefix}.windows: expected int8, found {codes.dtype}")
+        stored = Stored.coded(
+            torch.from_numpy(np.ascontiguousarray(codes, np.int8)), units.nan_to_num(nan=0.0), ~units.isnan()
+        )
+        return cls(FEATURE_SETS[family], np.asarray(arrays[f"{prefix}.lengths"]).tolist(), hop, table, stored)
 
 
 def read_alike(
@@ -183,8 +185,11 @@ def _permitted(recents: Sequence[Recent], new: int) -> Tensor:
 
 def _admit(recents: Sequence[Recent], query: Tensor, ratio: Float32, seen: NDArray[np.bool_]) -> None:
     """Puts new blocks in. ratio, to the history alone, and seen: [series, length, block]."""
-    admitted = (np.log(ratio + RATIO_FLOOR) < _ADMITTED) & seen
-    kept = query.half()
-    norms = np.where(admitted, kept.float().square().sum(dim=3).numpy(), np.float32(np.inf))
-    for recent, vectors, squares in zip(recents, kept.numpy(), norms, strict=True):
-        recent.put(vectors, squares)
+    admitted = torch.from_numpy((np.log(ratio + RATIO_FLOOR) < _ADMITTED) & seen)
+    each = query.shape[:3]
+    stored = Stored.of(query.flatten(0, 1))
+    norms = stored.norms.view(each).masked_fill(~admitted, torch.inf)
+    for recent, codes, units, squares in zip(
+        recents, stored.codes.view(query.shape), stored.units.view(each), norms, strict=True
+    ):
+        recent.put(Stored(codes, units, squares))

@@ -12,10 +12,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ad_models.defaults import WINDOW_STEPS
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["BACK_STEPS", "KEPT_BLOCKS", "PointError", "PointTrack", "point_values", "push_points"]
+__all__ = ["BACK_STEPS", "PointError", "PointTrack", "kept_blocks", "point_values", "push_points"]
 
 BACK_STEPS = 64  # the kernel's reach into the past
 _SMALLEST = 0.01
@@ -76,7 +78,9 @@ def _levels(errors: Float32, means: Float64) -> Float64:
     return np.asarray(squares.mean(axis=-1), np.float64)
 
 
-KEPT_BLOCKS = 16  # a window's own 8, and what the kernel reaches back from the oldest of them
+def kept_blocks(hop: int) -> int:
+    """Of errors: those of a window, and what the kernel reaches back from the oldest of them."""
+    return WINDOW_STEPS // hop + -(-BACK_STEPS // hop)
 
 
 class PointTrack:
@@ -101,7 +105,7 @@ class PointTrack:
 
     def trim(self) -> None:
         """Drops levels that no later slot needs."""
-        self._levels = self._levels[-KEPT_BLOCKS:]
+        self._levels = self._levels[-kept_blocks(self._hop) :].copy()
 
     @property
     def likeness(self) -> int:

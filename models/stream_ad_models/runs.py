@@ -22,8 +22,6 @@ Float32 = NDArray[np.float32]
 
 __all__ = ["Run", "take_alike"]
 
-_KEPT_BLOCKS = 16  # of expected values: a window's own 8, and as many before them
-
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -73,7 +71,7 @@ def take_alike(runs: Sequence[Run], z_all: Float32, imputed: Sequence[Imputed]) 
     for run in runs:
         run.session.next_end = run.windows[-1].end_slot + hop
     out = SlotTelling(sessions, readings, mean, std).tell([run.windows for run in runs])
-    _trim(sessions, mean, std)
+    _trim(sessions, mean, std, z.shape[2] // hop)
     return out
 
 
@@ -116,10 +114,11 @@ def _expected_rows(
     )
 
 
-def _trim(sessions: Sequence[MemorySession], mean: Float32, std: Float32) -> None:
-    """Keeps what later slots need, as copies: a view would hold what all the sessions share."""
+def _trim(sessions: Sequence[MemorySession], mean: Float32, std: Float32, blocks: int) -> None:
+    """Keeps what later slots need, as copies: a view would hold what all the sessions share. blocks: those of a
+    window, as no slot before it is told."""
     for at, session in enumerate(sessions):
-        session.mean, session.std = mean[at, -_KEPT_BLOCKS:].copy(), std[at, -_KEPT_BLOCKS:].copy()
+        session.mean, session.std = mean[at, -blocks:].copy(), std[at, -blocks:].copy()
         if session.imputed is not None:
             session.imputed.point.trim()
         if session.forecasts is not None:

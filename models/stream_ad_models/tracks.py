@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ad_models.defaults import WINDOW_STEPS
 from stream_ad_models.head import Placement
 from stream_ad_models.memory import WindowMemory, read_alike
 from stream_ad_models.readings import Reading
@@ -15,7 +16,6 @@ Float32 = NDArray[np.float32]
 
 __all__ = ["Track", "growth_blocks", "push_alike"]
 
-_KEPT_READINGS = 12  # blocks: a window's own 8 and the few around them that a slot is placed between
 _GAP_STEPS = 256  # a window counts as normal for those that share no row with it
 _SPAN_STEPS = 512  # and is forgotten so much later; 1,024 or all: the same accuracy to .003
 
@@ -60,14 +60,14 @@ def push_alike(tracks: Sequence[Track], rows: Float32) -> list[Reading]:
     """
     one, new = tracks[0], rows.shape[1] // tracks[0].hop
     known = np.concatenate([np.stack([track._rows for track in tracks]), rows], axis=1)
-    out = []
+    out, kept = [], WINDOW_STEPS // one.hop  # blocks that a window may tell of, less its last, and one before them
     for at in range(len(one.memories)):
         recents = [track._recent[at] for track in tracks if track._recent is not None]
         reading = read_alike([track.memories[at] for track in tracks], known, new, recents or None)
         reading = Reading.stacked([track._readings[at] for track in tracks]).then(reading)
         out.append(reading)
         for series, track in enumerate(tracks):
-            track._readings[at] = reading.last(series, _KEPT_READINGS)
+            track._readings[at] = reading.last(series, kept)
     for series, track in enumerate(tracks):
         track._rows = known[series, max(known.shape[1] - one._reach, 0) :].copy()
         track.next_block += new

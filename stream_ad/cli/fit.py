@@ -39,9 +39,9 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Fit each series of files or history and promote its profile: workers score with it from their next start on."""
+    from stream_ad.durations import duration_ns
     from stream_ad.fit import file_tables, fit_tables, history_tables
     from stream_ad.moments import moment_ns
-    from stream_ad.settings import duration_ns
     from stream_ad.wiring import build_scorer, open_history, open_profiles
 
     files = files or []

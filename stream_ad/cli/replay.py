@@ -105,7 +105,7 @@ def _speed(text: str) -> float:
 
 
 def _step_ns(step: str | None, subscription: Subscription | None) -> int | None:
-    from stream_ad.settings import duration_ns
+    from stream_ad.durations import duration_ns
 
     try:
         declared = step or (subscription.step if subscription else None)

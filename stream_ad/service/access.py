@@ -20,8 +20,9 @@ from fastapi import Depends, HTTPException, Request
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from stream_ad.durations import rate_per_s
 from stream_ad.errors import ConfigError
-from stream_ad.settings import Role, Settings, rate_per_s
+from stream_ad.settings import Role, Settings
 
 __all__ = ["Access", "Admin", "Rate", "Reader", "RefusedError", "Who", "Writer"]
 

@@ -35,6 +35,7 @@ def profile(series: str = "s", version: str = "v1", *, scorer: str = "universal"
             "counts": np.arange(5, dtype=np.int64),
             "small": np.arange(3, dtype=np.int32),
             "mask": np.array([True, False]),
+            "codes": np.arange(-127, 128, dtype=np.int8),
             "bytes": np.arange(256, dtype=np.uint8),
             "held_out": np.array([np.nan, np.inf, -0.0]),
             "a.b/c d": np.array([1.0]),

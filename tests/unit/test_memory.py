@@ -122,7 +122,7 @@ def test_short_history_leaves_long_lengths_out() -> None:
 
 def test_capacity_thins_the_memory_evenly() -> None:
     memory, held_out = WindowMemory.fit(FAMILY, rows(1600), HOP, capacity=50)
-    assert memory.stored.vectors.shape[::2] == (3, 10)
+    assert memory.stored.codes.shape[::2] == (3, 10)
     assert all(45 <= number <= 50 for number in memory.stored.norms.isfinite().sum(dim=1).tolist())
     assert len(held_out) == 200
     assert (held_out.log_ratio > np.log(1.1) + 1e-6).mean(axis=0) == pytest.approx(0.03, abs=0.005)

@@ -17,6 +17,7 @@ from stream_ad.pipeline import Pipeline
 from stream_ad.ports import Checkpoint, Fitted, Profile, Scorer
 from stream_ad.records import AlertState, Outputs, SourcePosition, SourceRecord
 from stream_ad.rows import RowStore
+from stream_ad.series_rules import SeriesRules
 from stream_ad.settings import AlertSettings, DetectorSettings, Settings, Subscription
 from tests import naive_pipeline as naive
 from tests.fakes import LevelScorer, MemoryProfiles
@@ -26,10 +27,12 @@ START_NS = 1_700_000_000 * STEP_NS
 SCORER = LevelScorer()
 
 
-def make_settings(lateness: int = 1, memory: int = 256, revise: int = 64) -> Settings:
+def make_settings(lateness: int = 1, memory: int = 256, revise: int = 64, stagger: bool = False) -> Settings:
     return Settings(
         subscription=(Subscription(topic="t", step="1s", time_unit="ns"),),
-        detector=DetectorSettings(allowed_lateness_steps=lateness, memory_steps=memory, revise_steps=revise),
+        detector=DetectorSettings(
+            allowed_lateness_steps=lateness, memory_steps=memory, revise_steps=revise, stagger=stagger
+        ),
         alerts=AlertSettings(cooldown_steps=6),
     )
 
@@ -44,7 +47,9 @@ def fitted_profiles(channels: Sequence[str] = ("a", "b"), series: str = "s") -> 
     return store
 
 
-def record(offset: int, slot: int, values: dict[str, float], series: str = "s", partition: int = 0) -> SourceRecord:
+def record(
+    offset: int, slot: int, values: dict[str, float | None], series: str = "s", partition: int = 0
+) -> SourceRecord:
     time_ns = START_NS + slot * STEP_NS
     body = {"series": series, "time": time_ns, "values": values}
     return SourceRecord(SourcePosition("t", partition, offset), time_ns, None, json.dumps(body).encode())
@@ -115,6 +120,44 @@ def test_any_cut_into_polls_gives_the_same_outputs(cuts: list[int], fitted: bool
     assert contents(cut) == contents(whole)
     assert alerts(cut) == alerts(whole)
     assert sum(len(o.dead_letters) for o in cut) == sum(len(o.dead_letters) for o in whole)
+
+
+def staggered_lead(series: str) -> int:
+    return SeriesRules.of(make_settings(stagger=True), "t").lead_steps(series, SCORER.hop_steps)
+
+
+@pytest.mark.parametrize("series", ["s", "boiler", "x9"])
+def test_a_staggered_series_is_one_that_began_earlier_and_said_nothing(series: str) -> None:
+    values, lead = signal(150), staggered_lead(series)
+    staggered = run(log_of(values, series=series), [40], make_settings(stagger=True), fitted_profiles(series=series))
+    early = [record(0, 0, {"a": None, "b": None}, series)] if lead else []
+    log = early + log_of(values, range(lead, lead + 150), series)
+    log = [SourceRecord(SourcePosition("t", 0, i), r.timestamp_ns, None, r.value) for i, r in enumerate(log)]
+    plain = contents(run(log, [40], make_settings(), fitted_profiles(series=series)))
+    moved = {(series, time_ns + lead * STEP_NS): told for (_, time_ns), told in contents(staggered).items()}
+    assert moved == {key: told for key, told in plain.items() if key[1] >= START_NS + lead * STEP_NS}
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_staggered_series_that_begin_together_are_due_one_after_another(fitted: bool) -> None:
+    names = [f"s{number}" for number in range(12)]
+    rows = {name: log_of(signal(80, number), series=name) for number, name in enumerate(names)}
+    log = [rows[name][slot] for slot in range(80) for name in names]
+    log = [SourceRecord(SourcePosition("t", 0, i), r.timestamp_ns, None, r.value) for i, r in enumerate(log)]
+
+    def told(stagger: bool) -> tuple[list[int], dict[tuple[str, int], tuple[float, int]]]:
+        store = MemoryProfiles()
+        for name in names if fitted else ():
+            store.save(next(iter(fitted_profiles(series=name).saved.values())), promote=True)
+        cuts = range(len(names), len(log), len(names))  # a poll a slot
+        outs = run(log, list(cuts), make_settings(stagger=stagger), store)
+        return [len(out.scores) for out in outs[:-1]], contents(outs)
+
+    together, apart = told(False), told(True)
+    assert max(together[0]) == len(names)
+    assert max(apart[0]) < len(names)
+    slots = 80 if fitted else 80 - SCORER.window_steps - SCORER.hop_steps
+    assert all(sum(name == series for series, _ in apart[1]) >= slots for name in names)
 
 
 @given(seed=st.integers(0, 1000), lateness=st.integers(0, 5), fitted=st.booleans())

@@ -1,0 +1,35 @@
+"""The file that a subscription's schema is in, and the words for what is wrong with it."""
+
+from __future__ import annotations
+
+from stream_ad.errors import ConfigError
+from stream_ad.settings import Subscription
+
+__all__ = ["bad_schema", "missing_library", "read_schema_file"]
+
+
+def read_schema_file(subscription: Subscription) -> bytes:
+    """Its bytes. ConfigError when it cannot be read."""
+    path = subscription.schema_file
+    assert path is not None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{_place(subscription)} cannot be read: {error.strerror}") from None
+
+
+def bad_schema(subscription: Subscription, expected: str, found: str, *, mend: str = "") -> ConfigError:
+    return ConfigError(f"{_place(subscription)}: expected {expected}, found {found}", mend=mend)
+
+
+def missing_library(subscription: Subscription, library: str) -> ConfigError:
+    """The extra is called as the format is."""
+    return ConfigError(
+        f"subscription of {subscription.topic!r}: format {subscription.format!r} needs {library}, "
+        "which is not installed",
+        mend=f"pip install 'stream-ad[{subscription.format}]'",
+    )
+
+
+def _place(subscription: Subscription) -> str:
+    return f"subscription of {subscription.topic!r}: schema_file {subscription.schema_file}"
