@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pandas as pd
+from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
-
-from stream_ad.settings import KafkaSettings
 
 TRAIN_STEPS = 2048
 LEAP_EVERY, LEAP_STEPS, LEAP = 50, 8, 8.0
+_BATCH_BYTES, _UNANSWERED = 2**20, 400
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,14 @@ class Stream:
         angle = 2 * np.pi * slots[:, None, None] / period + phase
         return np.round(np.sin(angle) + 0.1 * rng.standard_normal(angle.shape), 4)
 
+    def step_values(self, step: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """[series, channel]; every now and then a tenth of one series' channels leaps."""
+        values = self.values(np.array([step]), rng)[0]
+        leaping = step // LEAP_EVERY
+        if leaping and step % LEAP_EVERY < LEAP_STEPS:
+            values[leaping * 7 % self.series, : max(1, self.channels // 10)] += LEAP
+        return values
+
     def write_history(self, folder: Path) -> list[str]:
         values = self.values(np.arange(-TRAIN_STEPS, 0), np.random.default_rng([self.seed, 1]))
         for number, name in enumerate(self.names):
@@ -57,21 +65,34 @@ class Stream:
 
 
 def produce(stream: Stream, address: str, topic: str, steps: int, told: Any) -> None:
-    """Sends so many steps at the asked pace; tells how late it was at worst, in seconds."""
-    publisher = KafkaPublisher(KafkaSettings(bootstrap=address))
+    """Sends so many steps at the asked pace, a record a series; tells how late it was at worst, in seconds."""
+    told.put(asyncio.run(_produced(stream, address, topic, steps)))
+
+
+async def _produced(stream: Stream, address: str, topic: str, steps: int) -> float:
+    """A batch a partition and step: record by record a Python client takes a core that the workers need."""
+    producer = AIOKafkaProducer(bootstrap_servers=address, max_batch_size=_BATCH_BYTES)
+    await producer.start()
+    partitions = sorted(await producer.partitions_for(topic))
     rng, step_ns = np.random.default_rng([stream.seed, 2]), stream.step_ms * 1_000_000
     first_ns = (time.time_ns() // step_ns + 1) * step_ns
-    worst_s = 0.0
+    worst_s, sent = 0.0, []
     for step in range(steps):
         due_ns = first_ns + step * step_ns
-        time.sleep(max(0.0, (due_ns - time.time_ns()) / 1e9))
+        await asyncio.sleep(max(0.0, (due_ns - time.time_ns()) / 1e9))
         worst_s = max(worst_s, (time.time_ns() - due_ns) / 1e9)
-        values = stream.values(np.array([step]), rng)[0]
-        leaping = step // LEAP_EVERY
-        if leaping and step % LEAP_EVERY < LEAP_STEPS:
-            values[leaping * 7 % stream.series, : max(1, stream.channels // 10)] += LEAP
-        for name, row in zip(stream.names, values.tolist(), strict=True):
+        batches = [producer.create_batch() for _ in partitions]
+        for number, (name, row) in enumerate(zip(stream.names, stream.step_values(step, rng).tolist(), strict=True)):
             body = {"series": name, "time": due_ns // 1_000_000, "values": dict(zip(stream.columns, row, strict=True))}
-            publisher.send(topic, name.encode(), msgspec.json.encode(body))
-    publisher.close()
-    told.put(worst_s)
+            batch = batches[number % len(batches)]
+            if batch.append(timestamp=None, key=name.encode(), value=msgspec.json.encode(body)) is None:
+                raise SystemExit(f"expected a step of at most {_BATCH_BYTES} bytes a partition, found more")
+        for partition, batch in zip(partitions, batches, strict=True):
+            if batch.record_count():
+                sent.append(await producer.send_batch(batch, topic, partition=partition))
+        if len(sent) > _UNANSWERED:
+            await asyncio.gather(*sent)
+            sent.clear()
+    await asyncio.gather(*sent)
+    await producer.stop()
+    return worst_s

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 
@@ -60,6 +59,8 @@ class Load:
                 yield name.encode(), msgspec.json.encode({"series": name, "times": times, "values": values})
 
     def write_history(self, folder: Path) -> list[str]:
+        import pandas as pd  # not where memory is measured, which a worker does without it
+
         columns = [f"channel-{number:02d}" for number in range(self.channels)]
         for number, name in enumerate(self.names):
             frame = pd.DataFrame(self.values(number)[: self.train_rows], columns=columns, dtype=np.float32)

@@ -7,8 +7,8 @@ record, and columns of 50 a record; the profiles are fitted, on 2048 slots. Work
 then drain a topic. Counted is what Flux finds in the store, every 1.5 s for N seconds after the first scores are there.
 CPU seconds are those of the workers' processes alone; those of the broker and the store stand beside them. By the side,
 over the same topic and in the same run: a bare aiokafka loop, the CPU of each stage, the path under a kafka-python loop
-and as a faust agent that takes record by record (rivals.py); last, the time from produce to alert at half the measured
-load (latency.py). Anything else that runs on the machine lowers all of this, the CPU seconds least.
+and as a faust agent that takes record by record (rivals.py); last, the time from produce to alert at 10,000
+observations/s (latency.py). Anything else that runs on the machine lowers all of this, the CPU seconds least.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,19 @@ TOPICS = {"single": "throughput", "columns": "throughput-columns"}
 
 @dataclass(frozen=True)
 class Case:
-    """detail: influxdb.channel_detail; form: observations one a record, or in columns; hop: detector.hop_steps."""
+    """detail: influxdb.channel_detail; form: observations one a record, or in columns; hop: detector.hop_steps;
+    stagger: detector.stagger, which a backlog does not feel."""
 
     scorer: str
     detail: str
     form: str
     workers: int = 1
     hop: int = HOP
+    stagger: bool = False
 
     @property
     def key(self) -> str:
-        hop = f"hop {self.hop}, " * (self.hop != HOP)
+        hop = f"hop {self.hop}, " * (self.hop != HOP) + "staggered, " * self.stagger
         return f"{self.scorer}, {hop}detail {self.detail}, {self.form}, {self.workers} worker{'s' * (self.workers > 1)}"
 
 
@@ -77,7 +79,11 @@ CASES = [
     Case("group", "none", "columns", 2),
     *(Case("group", "none", form, workers, 64) for form in ("single", "columns") for workers in (1, 2)),
 ]
-LATENCY_CASES = [Case("group", "none", "single", workers, hop) for workers, hop in ((1, HOP), (1, 64), (2, 64))]
+LATENCY_CASES = [
+    Case("group", "none", "single", workers, hop, stagger)
+    for workers, hop, stagger in ((2, HOP, False), (2, HOP, True), (1, 64, False), (1, 64, True), (2, 64, True))
+]
+LATENCY_RATE = 10_000.0  # half of the load that the targets name
 
 
 @dataclass(frozen=True)
@@ -269,9 +275,9 @@ def measure(loads: Mapping[str, Load], given: argparse.Namespace, home: Path) ->
         found = {"sent": sent, "prepared_s": prepared, "rivals": rivals, "cases": cases}
         found["latency"] = {}
         for case in LATENCY_CASES:
-            if given.only in case.key:
-                rate = next(done["observations_per_s"] for done in cases if done["case"] == case.key) / 2
-                told = measure_latency(home, kafka, store, rate, load.channels, load.seed, case.workers, case.hop)
+            if given.only in replace(case, stagger=False).key:
+                crew = {"workers": case.workers, "hop": case.hop, "stagger": case.stagger}
+                told = measure_latency(home, kafka, store, LATENCY_RATE, load.channels, load.seed, **crew)
                 found["latency"][case.key] = told
                 print("latency", case.key, json.dumps(told), flush=True)
     return found

@@ -1,0 +1,129 @@
+"""Memory of a worker as users run it, with many live series: real topic, real store, a fitted profile for each series.
+
+    python benchmarks/live_series.py --out FILE.json [--series 1500] [--channels 38] [--seed S]
+
+One series is fitted and its profile is copied for the others, so that nothing is shared. Every series then sends more
+slots than any of the worker's rings holds, a record of 64 after the other over all series; looked at is the worker's
+resident memory at its most (the kernel's VmHWM) and after the last score is in the store. What a series costs by its
+channels: memory.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+from about import about
+from synthetic_load import Load
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from stream_ad_connectors.kafka_publisher import KafkaPublisher
+from stream_ad_connectors.profiles import FsProfileStore
+
+from stream_ad.settings import KafkaSettings, Settings
+from stream_ad.wiring import build_scorer
+from tests.integration.jobs import Job
+from tests.services.influxdb import Influx, create_bucket, running_influxdb
+from tests.services.kafka import running_kafka
+from tests.services.process import wait_until
+
+PARTITIONS, RECORD_ROWS = 4, 64
+FIT_ROWS = 4096  # the most that a stream fills a profile with by itself
+LEAST_A_SECOND = 1000
+
+
+def records(load: Load, names: list[str], now_ms: int) -> Iterator[tuple[bytes, bytes]]:
+    """All series alike, each slot 1 s, the last one now."""
+    channels = [f"channel-{number:02d}" for number in range(load.channels)]
+    rows = load.values(0)[load.train_rows :]
+    for first in range(0, load.rows, RECORD_ROWS):
+        part = rows[first : first + RECORD_ROWS]
+        values = dict(zip(channels, part.T.tolist(), strict=True))
+        times = [now_ms - (load.rows - 1 - first - row) * 1000 for row in range(len(part))]
+        for name in names:
+            yield name.encode(), msgspec.json.encode({"series": name, "times": times, "values": values})
+
+
+def prepared(home: Path, kafka: str, store: Influx, load: Load, names: list[str]) -> Job:
+    """A job whose series all have a profile."""
+    job = Job(home / "job", kafka, create_bucket(store, "live-series"), "live-series", "live-series")
+    job.environment |= {"STREAM_AD__INFLUXDB__CHANNEL_DETAIL": "none", "STREAM_AD__DETECTOR__SILENCE": "120s"}
+    job.environment |= {"OMP_NUM_THREADS": "1", "STREAM_AD__MODELS__URL": str(job.home / "models")}
+    job.init()
+    (file,) = load.write_history(home)
+    job.run("fit", file, "--step", "1s", timeout_s=600)
+    scorer, profiles = build_scorer(Settings()).name, FsProfileStore(str(job.home / "models"))
+    (fitted,) = profiles.series(scorer)
+    model = profiles.load(fitted, scorer)
+    assert model is not None
+    for name in names:
+        profiles.save(replace(model, series=name), promote=True)
+    return job
+
+
+def measure(home: Path, series: int, channels: int, seed: int) -> dict[str, Any]:
+    scorer = build_scorer(Settings())
+    rows = scorer.lookback_steps + Settings().detector.revise_steps + 4 * scorer.hop_steps
+    load = Load(1, channels, -(-rows // RECORD_ROWS) * RECORD_ROWS, FIT_ROWS, seed)
+    names = [f"machine-{number:05d}" for number in range(series)]
+    with running_kafka() as kafka, running_influxdb() as store:
+        job = prepared(home, kafka, store, load, names)
+        print(f"{series} profiles; {series * load.rows} observations follow", flush=True)
+        job.create_topic(PARTITIONS)
+        worker = psutil.Process(job.worker().pid)
+        publisher = KafkaPublisher(KafkaSettings(bootstrap=kafka))
+        for key, value in records(load, names, int(time.time() * 1000)):
+            publisher.send(job.topic, key, value)
+        publisher.close()
+        wanted = series * (load.rows - scorer.delay_steps - scorer.hop_steps)
+        there = lambda: not worker.is_running() or sum(job.flux_counts().values()) >= wanted  # noqa: E731
+        try:
+            done = wait_until(there, timeout_s=60 + wanted / LEAST_A_SECOND, every_s=5.0)
+            if not (done and worker.is_running()):
+                raise SystemExit(f"not all was scored: {job.log_of(job.workers[0])[-2000:]}")
+            lines = Path(f"/proc/{worker.pid}/status").read_text().splitlines()
+            most_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+            resident = worker.memory_info().rss
+            code = job.stop(job.workers[0])
+        finally:
+            job.close()
+    return {
+        "series": series,
+        "channels": channels,
+        "scorer": scorer.name,
+        "slots_a_series": load.rows,
+        "scores_at_least": wanted,
+        "resident_mb": round(resident / 1e6, 1),
+        "most_mb": round(most_kib * 1024 / 1e6, 1),
+        "exit_code": code,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Memory of a worker with many live series.")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--series", type=int, default=1500)
+    parser.add_argument("--channels", type=int, default=38)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    head, begun = about(seed=given.seed), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(Path(folder), given.series, given.channels, given.seed)
+    print(json.dumps(result, indent=2))
+    head["wall_s"] = round(time.monotonic() - begun)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps({"environment": head} | result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
