@@ -37,7 +37,7 @@ from stream_ad.wiring import build_scorer
 
 TARGETS = {5: 10_000, 38: 1_500}  # live series that a worker should hold in 2 GB
 LIMIT_MIB = 2 * 10**9 / 2**20
-LOT = {1: 200, 5: 100, 38: 20, 200: 30}
+LOT = {1: 200, 5: 100, 38: 200, 200: 30}  # a small one finds room that others left free: too low a figure
 LOTS = 3
 HISTORY, ROWS = 4096, 64
 
