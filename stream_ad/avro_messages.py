@@ -61,16 +61,16 @@ class AvroParser:
         self._max_observations = max_observations
 
     def parse(self, value: bytes) -> Any:
-        """RecordError broken_avro, too_many_observations."""
+        """RecordError bad_avro, too_many_observations."""
         stream = BytesIO(value)
         try:
             found = self._array(stream) if self._many else self._decode(stream, self._schema, None)
         except _REFUSED as error:
             raise RecordError(
-                "broken_avro", f"expected {self._name} in Avro, found {len(value)} bytes ({type(error).__name__})"
+                "bad_avro", f"expected {self._name} in Avro, found {len(value)} bytes ({type(error).__name__})"
             ) from None
         if left := len(value) - stream.tell():
-            raise RecordError("broken_avro", f"expected {self._name} in {stream.tell()} bytes, found {left} more")
+            raise RecordError("bad_avro", f"expected {self._name} in {stream.tell()} bytes, found {left} more")
         return _plain(found)
 
     def parse_indexed(self, value: bytes) -> Any:

@@ -49,12 +49,12 @@ class ProtobufParser:
         self._wanted = [f for f in descriptor.fields if (not f.is_repeated if flat else f.name in named)]
 
     def parse(self, value: bytes) -> Any:
-        """RecordError broken_protobuf, bad_time."""
+        """RecordError bad_protobuf, bad_time."""
         try:
             message = self._parse(value)
         except self._refused as error:
             raise RecordError(
-                "broken_protobuf", f"expected {self._name}, found {len(value)} bytes ({type(error).__name__})"
+                "bad_protobuf", f"expected {self._name}, found {len(value)} bytes ({type(error).__name__})"
             ) from None
         return {f.name: self._field(message, f, deep=f.name == self._values) for f in self._wanted}
 

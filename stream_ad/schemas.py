@@ -15,9 +15,9 @@ from stream_ad.json_values import describe_found
 from stream_ad.protobuf_messages import ProtobufParser
 from stream_ad.settings import Subscription
 
-__all__ = ["HEADER_BYTES", "schema_parser"]
+__all__ = ["schema_parser"]
 
-HEADER_BYTES = 5  # zero, and the schema's number
+_HEADER_BYTES = 5  # zero, and the schema's number
 
 
 def schema_parser(subscription: Subscription, max_observations: int) -> Callable[[bytes], Any]:
@@ -34,7 +34,7 @@ def schema_parser(subscription: Subscription, max_observations: int) -> Callable
 
 
 def _unframed(value: bytes) -> bytes:
-    if len(value) < HEADER_BYTES or value[0] != 0:
-        found = describe_found(value[:HEADER_BYTES].hex(" "))
+    if len(value) < _HEADER_BYTES or value[0] != 0:
+        found = describe_found(value[:_HEADER_BYTES].hex(" "))
         raise RecordError("bad_framing", f"expected a zero byte and 4 bytes of a schema's number, found {found}")
-    return value[HEADER_BYTES:]
+    return value[_HEADER_BYTES:]

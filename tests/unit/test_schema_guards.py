@@ -177,12 +177,12 @@ def test_avro_bytes_that_are_none(opened: Opened) -> None:
     value = avro_bytes(json.dumps(MAP), {"series": "s", "time": T, "values": {"a": 1.5}})
     decoder, framed = opened(MAP), opened(MAP, framing="confluent")
     for bad in (value[:-1], value + b"\x00", confluent(value), b"\xff" * 30, b"{}"):
-        assert read(decoder, bad) == ([], ["broken_avro"])
+        assert read(decoder, bad) == ([], ["bad_avro"])
     for bad in (value, b"\x00\x00", b" "):
         assert read(framed, bad) == ([], ["bad_framing"])
     assert read(decoder, b"x" * 1_000_001) == ([], ["too_large"])
     far = avro_bytes(json.dumps(MAP), {"series": "s", "time": 2**62, "values": {"a": 1.5}})
-    assert read(decoder, far) == ([], ["broken_avro"])
+    assert read(decoder, far) == ([], ["bad_avro"])
 
 
 def long(number: int) -> bytes:
@@ -205,7 +205,7 @@ def test_avro_decimals_are_short(opened: Opened) -> None:
     """fastavro alone needs more than a minute for the longest of these."""
     flat = record(field("time", "long"), field("cost", ["null", DECIMAL]))
     decoder = opened(flat, values_field="")
-    for count, expected in ((32, []), (33, ["broken_avro"]), (999_000, ["broken_avro"])):
+    for count, expected in ((32, []), (33, ["bad_avro"]), (999_000, ["bad_avro"])):
         value = long(T_MS) + long(1) + long(count) + b"\x01" * count
         assert read(decoder, value, b"k")[1] == expected
 
@@ -288,7 +288,7 @@ def test_protobuf_bytes_that_are_none(opened: Opened) -> None:
     decoder = opened(DESCRIPTORS, message="plant.Reading")
     sent = protobuf_bytes(DESCRIPTORS, "plant.Reading", {"series": "s", "values": {"a": 1}})
     assert read(decoder, sent) == ([], ["missing_field"])
-    assert read(decoder, sent[:-1]) == ([], ["broken_protobuf"])
+    assert read(decoder, sent[:-1]) == ([], ["bad_protobuf"])
     far = b"\x12\x0a\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f" + sent
     assert read(decoder, far) == ([], ["bad_time"])
 
@@ -304,8 +304,8 @@ def test_protobuf_within_itself(opened: Opened) -> None:
             rest >>= 7
         nested = bytes([*head, rest]) + nested
         found, letters = read(decoder, b"\x10\x05" + nested, b"k")
-        assert (len(found), letters) in ((1, []), (0, ["broken_protobuf"])), depth
-    assert letters == ["broken_protobuf"]
+        assert (len(found), letters) in ((1, []), (0, ["bad_protobuf"])), depth
+    assert letters == ["bad_protobuf"]
 
 
 @pytest.mark.parametrize(

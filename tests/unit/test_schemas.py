@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
-import fastavro
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, timestamp_pb2, wrappers_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,53 +15,36 @@ from stream_ad.decode import Decoder
 from stream_ad.errors import ConfigError
 from stream_ad.records import Observation, SourcePosition, SourceRecord
 from stream_ad.settings import DetectorSettings, Subscription
+from tests.schemas import avro_bytes, confluent, descriptor_set, protobuf_bytes
 
 TIME_NS = 1_767_225_600_250_000_000
 DOC = (Path(__file__).parents[2] / "docs" / "payloads.md").read_text(encoding="utf-8")
 (AVRO,) = re.findall(r"```avro\n(.*?)```", DOC, re.DOTALL)
-Field = descriptor_pb2.FieldDescriptorProto
-
-
-def plant_proto() -> descriptor_pb2.FileDescriptorSet:
-    """What protoc makes of docs/payloads.md's message, and of a flat one with every kind of number."""
-    file = descriptor_pb2.FileDescriptorProto(name="plant.proto", package="plant", syntax="proto3")
-    file.dependency.extend(["google/protobuf/timestamp.proto", "google/protobuf/wrappers.proto"])
-    reading = file.message_type.add(name="Reading")
-    reading.field.add(name="series", number=1, type=Field.TYPE_STRING, label=Field.LABEL_OPTIONAL)
-    stamp = ".google.protobuf.Timestamp"
-    reading.field.add(name="time", number=2, type=Field.TYPE_MESSAGE, type_name=stamp, label=Field.LABEL_OPTIONAL)
-    entry = reading.nested_type.add(name="ValuesEntry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, type=Field.TYPE_STRING, label=Field.LABEL_OPTIONAL)
-    entry.field.add(name="value", number=2, type=Field.TYPE_DOUBLE, label=Field.LABEL_OPTIONAL)
-    values = ".plant.Reading.ValuesEntry"
-    reading.field.add(name="values", number=3, type=Field.TYPE_MESSAGE, type_name=values, label=Field.LABEL_REPEATED)
-    flat = file.message_type.add(name="Flat")
-    kinds = {"series": Field.TYPE_STRING, "time": Field.TYPE_INT64, "a": Field.TYPE_FLOAT, "b": Field.TYPE_UINT32}
-    for number, (name, kind) in enumerate(kinds.items(), 1):
-        flat.field.add(name=name, number=number, type=kind, label=Field.LABEL_OPTIONAL)
-    double = ".google.protobuf.DoubleValue"
-    flat.field.add(name="c", number=5, type=Field.TYPE_MESSAGE, type_name=double, label=Field.LABEL_OPTIONAL)
-    found = descriptor_pb2.FileDescriptorSet()
-    for module in (timestamp_pb2, wrappers_pb2):
-        module.DESCRIPTOR.CopyToProto(found.file.add())
-    found.file.append(file)
-    return found
+DESCRIPTORS = descriptor_set("""
+package plant;
+import "google/protobuf/timestamp.proto";
+import "google/protobuf/wrappers.proto";
+message Reading {
+string series = 1;
+google.protobuf.Timestamp time = 2;
+map<string, double> values = 3;
+}
+message Flat {
+string series = 1;
+int64 time = 2;
+float a = 3;
+uint32 b = 4;
+google.protobuf.DoubleValue c = 5;
+}
+""")
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("schemas")
     (home / "plant.avsc").write_text(AVRO)
-    (home / "plant.pb").write_bytes(plant_proto().SerializeToString())
+    (home / "plant.pb").write_bytes(DESCRIPTORS)
     return home
-
-
-def message(name: str) -> Any:
-    pool = descriptor_pool.DescriptorPool()
-    for file in plant_proto().file:
-        pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))()
 
 
 def decoder(files: Path, format: str, **more: Any) -> Decoder:
@@ -80,25 +59,22 @@ def decoded(made: Decoder, value: bytes, key: bytes | None = None) -> tuple[list
 
 def avro(**more: Any) -> bytes:
     reading = {"series": "pump-1", "time": TIME_NS // 10**6, "pressure": 3.25, "flow": None, "shift": "NIGHT", **more}
-    stream = io.BytesIO()
-    fastavro.schemaless_writer(stream, fastavro.parse_schema(json.loads(AVRO)), reading)
-    return stream.getvalue()
+    return avro_bytes(AVRO, reading)
 
 
 def test_avro_as_documented(files: Path) -> None:
     made = decoder(files, "avro", values_field="", framing="confluent")
-    (found,), letters = decoded(made, b"\0\0\0\0\7" + avro())
+    (found,), letters = decoded(made, confluent(avro()))
     assert letters == []
     assert (found.series, found.event_time_ns, found.values) == ("pump-1", TIME_NS, {"pressure": 3.25})
-    (found,), _ = decoded(made, b"\0\0\0\0\7" + avro(flow=1.5, pressure=math.nan))
+    (found,), _ = decoded(made, confluent(avro(flow=1.5, pressure=math.nan)))
     assert found.values == {"flow": 1.5}
 
 
 def test_protobuf_as_documented(files: Path) -> None:
-    one = message("plant.Reading")
-    one.series, one.values["pressure"], one.values["flow"] = "pump-1", 3.25, math.nan
-    one.time.FromNanoseconds(TIME_NS)
-    (found,), letters = decoded(decoder(files, "protobuf", message="plant.Reading"), one.SerializeToString())
+    said = {"series": "pump-1", "time": "2026-01-01T00:00:00.250Z", "values": {"pressure": 3.25, "flow": "NaN"}}
+    value = protobuf_bytes(DESCRIPTORS, "plant.Reading", said)
+    (found,), letters = decoded(decoder(files, "protobuf", message="plant.Reading"), value)
     assert letters == []
     assert (found.series, found.event_time_ns) == ("pump-1", TIME_NS)
     assert found.values["pressure"] == 3.25
@@ -107,10 +83,9 @@ def test_protobuf_as_documented(files: Path) -> None:
 
 def test_a_flat_protobuf_behind_a_registry_s_header(files: Path) -> None:
     """0 is written by leaving it out, and is a reading; a wrapper that is not there is none."""
-    one = message("plant.Flat")
-    one.time, one.a = TIME_NS // 10**6, 0.0
+    value = protobuf_bytes(DESCRIPTORS, "plant.Flat", {"time": str(TIME_NS // 10**6), "a": 0.0})
     made = decoder(files, "protobuf", message="plant.Flat", values_field="", framing="confluent")
-    (found,), letters = decoded(made, b"\0\0\0\1\0\2\2" + one.SerializeToString(), b"pump-1")
+    (found,), letters = decoded(made, confluent(value, b"\2\2"), b"pump-1")
     assert letters == []
     assert (found.series, found.values) == ("pump-1", {"a": 0.0, "b": 0.0})
 
@@ -121,8 +96,8 @@ def test_a_flat_protobuf_behind_a_registry_s_header(files: Path) -> None:
         (b"", "empty"),
         (b"\1\0\0\0\7" + avro(), "bad_framing"),
         (b"\0\0", "bad_framing"),
-        (b"\0\0\0\0\7" + avro()[:-1], "broken_avro"),
-        (b"\0\0\0\0\7" + avro() + b"x", "broken_avro"),
+        (confluent(avro()[:-1]), "bad_avro"),
+        (confluent(avro() + b"x"), "bad_avro"),
     ],
 )
 def test_what_is_not_of_the_schema_is_a_dead_letter(files: Path, value: bytes, reason: str) -> None:
