@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["RowStore"]
 
-_PIN_BITS = 6  # offsets are remembered per 64 slots
-_ROOM = 32  # slots at first: a series that said little costs little
-_SLACK = 64  # slots kept beyond need before some are dropped
+_PAGE_BITS = 6  # rows come and go, and offsets are remembered, by 64 slots
+_PAGE = 1 << _PAGE_BITS
 
 
 class RowStore:
-    """Rows of slots `base` ... `top - 1` in one contiguous block, so that a window is a slice.
+    """Rows of slots `base` ... `top - 1`, in pages of one size: of a block that grows and shrinks, every copy would
+    leave a hole of another size in the process's memory.
 
-    float32 [slot, channel], NaN = no reading; so read slots outside the block. Writing below `base` is refused.
+    float32 [slot, channel], NaN = no reading; so read slots outside. Writing below `base` is refused.
     """
 
     def __init__(self, channels: int, base: int = 0) -> None:
+        self.channels = channels
         self.base = base
         self.top = base
-        self._values = np.full((_ROOM, channels), np.nan, dtype=np.float32)
-        self._seen = np.zeros(_ROOM, dtype=bool)
+        self._pages: list[NDArray[np.float32]] = []  # [64, channel] each, from the one that holds `base` on
+        self._seen = 0  # bit n: slot `base` + n had an observation
         self._pins: dict[int, int] = {}
-
-    @property
-    def channels(self) -> int:
-        return int(self._values.shape[1])
 
     def put(self, slot: int, indices: NDArray[np.intp], values: NDArray[np.float32], offset: int) -> bool:
         """Readings of one slot; the last one wins, NaN changes no reading. False when the slot is no longer kept."""
@@ -37,13 +35,13 @@ class RowStore:
             return False
         self._reach(slot + 1)
         present = ~np.isnan(values)
-        row = self._values[slot - self.base]
+        row = self._pages[(slot >> _PAGE_BITS) - self._first][slot % _PAGE]
         if present.all():
             row[indices] = values
         else:
             row[indices[present]] = values[present]
-        self._seen[slot - self.base] = True
-        self._pins.setdefault(slot >> _PIN_BITS, offset)
+        self._seen |= 1 << (slot - self.base)
+        self._pins.setdefault(slot >> _PAGE_BITS, offset)
         return True
 
     def put_all(
@@ -54,76 +52,76 @@ class RowStore:
         offsets: NDArray[np.int64],
     ) -> None:
         """`put` of rising slots [n], none below `base`; values [n, index], offsets [n]."""
-        first, last = int(slots[0]), int(slots[-1])
-        fresh = first >= self.top
-        self._reach(last + 1)
-        at: Any = slice(first - self.base, last - self.base + 1)
-        if last - first != len(slots) - 1:
-            at = (slots - self.base)[:, None]
-        self._values[at, indices] = values if fresh else _kept(values, self._values[at, indices])
-        self._seen[at] = True
-        if first >> _PIN_BITS == last >> _PIN_BITS:
-            self._pins.setdefault(first >> _PIN_BITS, int(offsets[0]))
-            return
-        blocks, at_first = np.unique(slots >> _PIN_BITS, return_index=True)
-        for block, offset in zip(blocks.tolist(), offsets[at_first].tolist(), strict=True):
-            self._pins.setdefault(block, offset)
+        fresh = int(slots[0]) >= self.top
+        self._reach(int(slots[-1]) + 1)
+        numbers = slots >> _PAGE_BITS
+        cuts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(slots)]
+        for begin, end in pairwise(cuts):
+            number, own = int(numbers[begin]), values[begin:end]
+            at, page = slots[begin:end, None] % _PAGE, self._pages[number - self._first]
+            page[at, indices] = own if fresh else np.where(np.isnan(own), page[at, indices], own)
+            self._pins.setdefault(number, int(offsets[begin]))
+        bits = np.zeros(int(slots[-1]) - self.base + 1, dtype=bool)
+        bits[slots - self.base] = True
+        self._seen |= int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
 
     def window(self, start: int, stop: int) -> NDArray[np.float32]:
         """A copy of slots start ... stop - 1: float32 [stop - start, channel]; NaN where nothing is kept."""
         out = np.full((stop - start, self.channels), np.nan, dtype=np.float32)
-        low, high = max(start, self.base), min(stop, self.top)
-        if low < high:
-            out[low - start : high - start] = self._values[low - self.base : high - self.base]
+        for first, rows in self._parts(max(start, self.base), min(stop, self.top)):
+            out[first - start : first - start + len(rows)] = rows
         return out
 
     def seen(self, start: int, stop: int) -> NDArray[np.bool_]:
         """bool [stop - start]: True where a slot had an observation, be all its readings missing."""
-        out = np.zeros(max(0, stop - start), dtype=bool)
-        low, high = max(start, self.base), min(stop, self.top)
-        if low < high:
-            out[low - start : high - start] = self._seen[low - self.base : high - self.base]
-        return out
+        count, before = max(0, stop - start), max(0, self.base - start)
+        bits = (self._seen << before >> (start - self.base + before)) & ((1 << count) - 1)
+        packed = np.frombuffer(bits.to_bytes(-(-count // 8), "little"), np.uint8)
+        return np.unpackbits(packed, count=count, bitorder="little").astype(bool)
 
     def pin(self, slot: int) -> int | None:
         """Offset of the first record that touched `slot` or a later one; None when there is none."""
-        block = slot >> _PIN_BITS
-        return min((offset for key, offset in self._pins.items() if key >= block), default=None)
+        page = slot >> _PAGE_BITS
+        return min((offset for key, offset in self._pins.items() if key >= page), default=None)
 
     def drop_before(self, slot: int) -> None:
-        """Forgets slots below `slot`; memory is given back in steps."""
-        drop = min(slot, self.top) - self.base
-        if drop < _SLACK:
+        """Forgets slots below `slot`, as far as these are whole pages."""
+        first = self._first
+        drop = (min(slot, self.top) >> _PAGE_BITS) - first
+        if drop <= 0:
             return
-        used = self.top - self.base
-        size = used - drop + _SLACK + _ROOM
-        self._values = _with_room(self._values[drop:used], size, np.nan)
-        self._seen = _with_room(self._seen[drop:used], size, False)
-        self.base += drop
-        first = self.base >> _PIN_BITS
-        self._pins = {block: offset for block, offset in self._pins.items() if block >= first}
+        del self._pages[:drop]
+        base = (first + drop) << _PAGE_BITS
+        self._seen >>= base - self.base
+        self.base = base
+        self._pins = {page: offset for page, offset in self._pins.items() if page >= first + drop}
 
     def reorder(self, order: list[int]) -> None:
         """Puts the channels in another order, or adds empty ones for indices past the end."""
-        wide = np.full((len(self._values), max(len(order), self.channels)), np.nan, dtype=np.float32)
-        wide[:, : self.channels] = self._values
-        self._values = np.ascontiguousarray(wide[:, order])
+        width, kept = max(len(order), self.channels), self._pages
+        self._pages = [_empty(width) for _ in kept]
+        for wide, page in zip(self._pages, kept, strict=True):
+            wide[:, : self.channels] = page
+        self._pages = [np.ascontiguousarray(page[:, order]) for page in self._pages]
+        self.channels = len(order)
+
+    @property
+    def _first(self) -> int:
+        return self.base >> _PAGE_BITS
 
     def _reach(self, top: int) -> None:
-        if top <= self.top:
-            return
-        if top - self.base > len(self._values):
-            size = max(top - self.base, len(self._values) + max(len(self._values) // 8, _ROOM))
-            self._values = _with_room(self._values, size, np.nan)
-            self._seen = _with_room(self._seen, size, False)
-        self.top = top
+        self.top = max(top, self.top)
+        while len(self._pages) < -(-self.top >> _PAGE_BITS) - self._first:
+            self._pages.append(_empty(self.channels))
+
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """What the pages hold of slots start ... stop - 1, each with its first slot."""
+        while start < stop:
+            end = min((start | (_PAGE - 1)) + 1, stop)
+            page = self._pages[(start >> _PAGE_BITS) - self._first]
+            yield start, page[start % _PAGE : start % _PAGE + end - start]
+            start = end
 
 
-def _kept(values: NDArray[np.float32], before: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.where(np.isnan(values), before, values)
-
-
-def _with_room(array: NDArray[Any], size: int, fill: float | bool) -> NDArray[Any]:
-    wide = np.full((size, *array.shape[1:]), fill, dtype=array.dtype)
-    wide[: len(array)] = array
-    return wide
+def _empty(channels: int) -> NDArray[np.float32]:
+    return np.full((_PAGE, channels), np.nan, dtype=np.float32)

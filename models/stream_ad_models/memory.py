@@ -42,9 +42,13 @@ class Recent:
 
     def __init__(self, lengths: int, features: int, gap: int, span: int) -> None:
         self.gap, self.size = gap, gap + span
-        self.blocks = 0  # put in so far
         codes = torch.zeros((lengths, self.size, features), dtype=torch.int8)
-        self.stored = Stored(codes, torch.zeros(lengths, self.size), torch.full((lengths, self.size), torch.inf))
+        self.stored = Stored(codes, torch.zeros(lengths, self.size), torch.empty(lengths, self.size))
+        self.clear()
+
+    def clear(self) -> None:
+        self.blocks = 0  # put in so far
+        self.stored.norms.fill_(torch.inf)
 
     def ages(self) -> NDArray[np.int64]:
         """How many blocks before the next one each place of the ring was put in, int64 [place]."""
@@ -127,19 +131,18 @@ class WindowMemory:
             f"{prefix}.centre": self.centre,
             f"{prefix}.scale": self.scale,
             f"{prefix}.windows": self.stored.codes.numpy(),
-            f"{prefix}.units": self.stored.units.masked_fill(self.stored.norms.isinf(), torch.nan).numpy(),
+            f"{prefix}.units": self.stored.units.masked_fill(self.stored.norms.isinf(), 0.0).numpy(),
             f"{prefix}.edge": self.edge,
         }
 
     @classmethod
     def from_arrays(cls, family: str, arrays: Mapping[str, NDArray[np.generic]], prefix: str, hop: int) -> WindowMemory:
         table = {name: np.asarray(arrays[f"{prefix}.{name}"], np.float32) for name in ("centre", "scale", "edge")}
-        codes, units = arrays[f"{prefix}.windows"], torch.from_numpy(np.asarray(arrays[f"{prefix}.units"], np.float32))
+        codes = np.asarray(arrays[f"{prefix}.windows"])
         if codes.dtype != np.int8:
             raise ValueError(f"{prefix}.windows: expected int8, found {codes.dtype}")
-        stored = Stored.coded(
-            torch.from_numpy(np.ascontiguousarray(codes, np.int8)), units.nan_to_num(nan=0.0), ~units.isnan()
-        )
+        units = torch.from_numpy(np.asarray(arrays[f"{prefix}.units"], np.float32))  # 0 where there is no window
+        stored = Stored.coded(torch.from_numpy(np.ascontiguousarray(codes)), units, units > 0)
         return cls(FEATURE_SETS[family], np.asarray(arrays[f"{prefix}.lengths"]).tolist(), hop, table, stored)
 
 

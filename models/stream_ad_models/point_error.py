@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad_models.defaults import WINDOW_STEPS
+from stream_ad_models.tail import Tail
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -88,11 +89,13 @@ class PointTrack:
 
     def __init__(self, point: PointError, hop: int) -> None:
         self._point, self._hop = point, hop
+        self._kept = Tail(kept_blocks(hop), (hop,), np.float64)
         self.clear(0)
 
     def clear(self, next_block: int) -> None:
         """Forgets everything; the next errors begin with block `next_block`."""
-        self._levels = np.empty((0, self._hop))
+        self._kept.clear()
+        self._levels: Float64 = self._kept.rows
         self._next_block = next_block
 
     def push(self, errors: Float32) -> None:
@@ -105,7 +108,8 @@ class PointTrack:
 
     def trim(self) -> None:
         """Drops levels that no later slot needs."""
-        self._levels = self._levels[-kept_blocks(self._hop) :].copy()
+        self._kept.keep(self._levels)
+        self._levels = self._kept.rows
 
     @property
     def likeness(self) -> int:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stream_ad_models.neighbours import Found
+from stream_ad_models.tail import Tail
 
 Float32 = NDArray[np.float32]
 
-__all__ = ["NEUTRAL", "RATIO_FLOOR", "Reading", "reading_of", "standardised"]
+__all__ = ["NEUTRAL", "RATIO_FLOOR", "LastReadings", "Reading", "reading_of", "standardised"]
 
 NEUTRAL = float(np.log(0.5))  # log ratio where nothing can be said: no reading, or a stream that just began
 # How much nearer than the edge a window is says little (at .001: .757 | .624 instead of .760 | .634).
@@ -34,10 +35,6 @@ class Reading:
         return int(self.log_ratio.shape[-2])
 
     @classmethod
-    def neutral(cls, windows: int, lengths: int, channels: int) -> Reading:
-        return cls(np.full((windows, lengths), NEUTRAL, np.float32), np.zeros((windows, lengths, channels), np.float32))
-
-    @classmethod
     def stacked(cls, parts: Sequence[Reading]) -> Reading:
         return cls(np.stack([part.log_ratio for part in parts]), np.stack([part.shares for part in parts]))
 
@@ -47,10 +44,31 @@ class Reading:
             np.concatenate([self.shares, later.shares], axis=-3),
         )
 
-    def last(self, series: int, number: int) -> Reading:
-        """Of one series, a copy."""
-        first = max(len(self) - number, 0)
-        return Reading(self.log_ratio[series, first:].copy(), self.shares[series, first:].copy())
+    def of(self, series: int) -> Reading:
+        return Reading(self.log_ratio[series], self.shares[series])
+
+
+class LastReadings:
+    """The last readings of one stream, of so many windows."""
+
+    def __init__(self, windows: int, lengths: int, channels: int) -> None:
+        self._log_ratio, self._shares = Tail(windows, (lengths,)), Tail(windows, (lengths, channels))
+
+    def __len__(self) -> int:
+        return len(self._log_ratio)
+
+    @property
+    def reading(self) -> Reading:
+        """A view: `keep` changes it."""
+        return Reading(self._log_ratio.rows, self._shares.rows)
+
+    def keep(self, reading: Reading) -> None:
+        self._log_ratio.keep(reading.log_ratio)
+        self._shares.keep(reading.shares)
+
+    def clear(self) -> None:
+        self._log_ratio.clear()
+        self._shares.clear()
 
 
 def standardised(

@@ -71,7 +71,7 @@ def take_alike(runs: Sequence[Run], z_all: Float32, imputed: Sequence[Imputed]) 
     for run in runs:
         run.session.next_end = run.windows[-1].end_slot + hop
     out = SlotTelling(sessions, readings, mean, std).tell([run.windows for run in runs])
-    _trim(sessions, mean, std, z.shape[2] // hop)
+    _trim(sessions, mean, std)
     return out
 
 
@@ -104,7 +104,7 @@ def _expected_rows(
     sessions: Sequence[MemorySession], imputed: Sequence[Imputed], windows: int
 ) -> tuple[Float32, Float32]:
     """Imputed means and deviations that are still known, the new ones behind them: [session, block, hop, channel]."""
-    mean, std = np.stack([each.mean for each in sessions]), np.stack([each.std for each in sessions])
+    mean, std = np.stack([each.mean.rows for each in sessions]), np.stack([each.std.rows for each in sessions])
     if not imputed:
         return mean, std
     shape = (len(sessions), windows, *mean.shape[2:])
@@ -114,11 +114,11 @@ def _expected_rows(
     )
 
 
-def _trim(sessions: Sequence[MemorySession], mean: Float32, std: Float32, blocks: int) -> None:
-    """Keeps what later slots need, as copies: a view would hold what all the sessions share. blocks: those of a
-    window, as no slot before it is told."""
+def _trim(sessions: Sequence[MemorySession], mean: Float32, std: Float32) -> None:
+    """Keeps what later slots need: no slot before a window is told by it."""
     for at, session in enumerate(sessions):
-        session.mean, session.std = mean[at, -blocks:].copy(), std[at, -blocks:].copy()
+        session.mean.keep(mean[at])
+        session.std.keep(std[at])
         if session.imputed is not None:
             session.imputed.point.trim()
         if session.forecasts is not None:

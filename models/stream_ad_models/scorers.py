@@ -32,8 +32,8 @@ Arrays = Mapping[str, NDArray[np.generic]]
 __all__ = ["ImputationScorer", "MemoryScorer"]
 
 CONTEXT_STEPS = 16
-CAPACITY = 128
-_FORMAT = 8
+CAPACITY = 96
+_FORMAT = 9
 _GROUP = 16, 256  # windows scored at once, at least and at most
 _GROUP_VALUES = 4096  # of these windows times channels: what is worked out of them stays inside the processor's cache
 _UNSEEN = 2.0  # normal rows over a threshold of 1 a week, 128 rows of history: 17% without it, 4% with; 512: 1.6%, .4%

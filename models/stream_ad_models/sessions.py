@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_ad_models.defaults import WINDOW_STEPS
 from stream_ad_models.flags import FlagTrack
 from stream_ad_models.head import Head
 from stream_ad_models.normaliser import Normaliser
 from stream_ad_models.point_error import PointTrack
+from stream_ad_models.tail import Tail
 from stream_ad_models.tracks import Track
 
 Float32 = NDArray[np.float32]
@@ -67,7 +69,7 @@ class MemorySession:
         self.next_end: int | None = None
         self._scored = normaliser.scored.tobytes()
         scored = int(normaliser.scored.sum())
-        self.mean = self.std = np.empty((0, self.hop, scored), np.float32)
+        self.mean, self.std = (Tail(WINDOW_STEPS // self.hop, (self.hop, scored)) for _ in range(2))
 
     @property
     def channels(self) -> int:
@@ -98,5 +100,6 @@ class MemorySession:
             self.forecasts.point.clear(block)
         if self.flags is not None:
             self.flags.clear(block)
-        self.mean = self.std = self.mean[:0]
+        self.mean.clear()
+        self.std.clear()
         self.next_end = end_slot

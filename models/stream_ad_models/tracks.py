@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from stream_ad_models.defaults import WINDOW_STEPS
 from stream_ad_models.head import Placement
 from stream_ad_models.memory import WindowMemory, read_alike
-from stream_ad_models.readings import Reading
+from stream_ad_models.readings import LastReadings, Reading
+from stream_ad_models.tail import Tail
 
 Float32 = NDArray[np.float32]
 
@@ -34,16 +35,19 @@ class Track:
         self.memories = tuple(memories)
         self.hop = self.memories[0].hop
         self.placements = [Placement.of(memory.lengths, self.hop, ahead) for memory in self.memories]
-        self._grows = grows
-        self._reach = max(memory.reach_blocks for memory in self.memories) * self.hop
-        self.clear(0)
+        channels, kept = self.memories[0].channels, WINDOW_STEPS // self.hop  # a window tells of so many blocks at most
+        self._rows = Tail(max(memory.reach_blocks for memory in self.memories) * self.hop, (channels,))
+        self._recent = [memory.recent(*growth_blocks(self.hop)) for memory in self.memories] if grows else []
+        self._readings = [LastReadings(kept, len(memory.lengths), channels) for memory in self.memories]
+        self.next_block = 0
 
     def clear(self, next_block: int) -> None:
         """Forgets everything; the next rows begin with block `next_block`."""
-        channels = self.memories[0].channels
-        self._rows = np.empty((0, channels), np.float32)
-        self._recent = [memory.recent(*growth_blocks(self.hop)) for memory in self.memories] if self._grows else None
-        self._readings = [Reading.neutral(0, len(memory.lengths), channels) for memory in self.memories]
+        self._rows.clear()
+        for recent in self._recent:
+            recent.clear()
+        for readings in self._readings:
+            readings.clear()
         self.next_block = next_block
 
     @property
@@ -59,16 +63,16 @@ def push_alike(tracks: Sequence[Track], rows: Float32) -> list[Reading]:
     of the block before `next_block`.
     """
     one, new = tracks[0], rows.shape[1] // tracks[0].hop
-    known = np.concatenate([np.stack([track._rows for track in tracks]), rows], axis=1)
-    out, kept = [], WINDOW_STEPS // one.hop  # blocks that a window may tell of, less its last, and one before them
+    known = np.concatenate([np.stack([track._rows.rows for track in tracks]), rows], axis=1)
+    out = []
     for at in range(len(one.memories)):
-        recents = [track._recent[at] for track in tracks if track._recent is not None]
+        recents = [track._recent[at] for track in tracks if track._recent]
         reading = read_alike([track.memories[at] for track in tracks], known, new, recents or None)
-        reading = Reading.stacked([track._readings[at] for track in tracks]).then(reading)
+        reading = Reading.stacked([track._readings[at].reading for track in tracks]).then(reading)
         out.append(reading)
         for series, track in enumerate(tracks):
-            track._readings[at] = reading.last(series, kept)
+            track._readings[at].keep(reading.of(series))
     for series, track in enumerate(tracks):
-        track._rows = known[series, max(known.shape[1] - one._reach, 0) :].copy()
+        track._rows.keep(known[series])
         track.next_block += new
     return out
