@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from stream_ad.errors import UnavailableError
 from stream_ad.health import HealthServer
+from stream_ad.heap import give_back
 from stream_ad.meters import Meters
 from stream_ad.observed import ObservedPipeline, Watch
 from stream_ad.pipeline import Partition
@@ -20,6 +21,7 @@ __all__ = ["BROKER", "Oversight"]
 
 BEAT_S = 1.0
 MEASURE_S = 3.0
+GIVE_BACK_S = 30.0
 BROKER = "broker"
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class Oversight:
         watchdog = Watchdog(self.vitals, self._settings, end_process(asyncio.get_running_loop()))
         watchdog.start()
         try:
-            await asyncio.gather(self._beat(), self._measure(source, pipeline))
+            await asyncio.gather(self._beat(), self._measure(source, pipeline), self._give_back())
         finally:
             watchdog.stop()
 
@@ -61,6 +63,11 @@ class Oversight:
         while True:
             self.vitals.beats += 1
             await asyncio.sleep(BEAT_S)
+
+    async def _give_back(self) -> None:
+        while True:
+            await asyncio.sleep(GIVE_BACK_S)
+            await asyncio.to_thread(give_back)
 
     async def _measure(self, source: Source, pipeline: ObservedPipeline) -> None:
         before: dict[Partition, Standing] = {}

@@ -36,7 +36,7 @@ class Track:
         self.hop = self.memories[0].hop
         self.placements = [Placement.of(memory.lengths, self.hop, ahead) for memory in self.memories]
         channels, kept = self.memories[0].channels, WINDOW_STEPS // self.hop  # a window tells of so many blocks at most
-        self._rows = Tail(max(memory.reach_blocks for memory in self.memories) * self.hop, (channels,))
+        self._rows = Tail(max(memory.reach_blocks for memory in self.memories) * self.hop, (channels,), np.float16)
         self._recent = [memory.recent(*growth_blocks(self.hop)) for memory in self.memories] if grows else []
         self._readings = [LastReadings(kept, len(memory.lengths), channels) for memory in self.memories]
         self.next_block = 0
@@ -57,13 +57,15 @@ class Track:
 
 
 def push_alike(tracks: Sequence[Track], rows: Float32) -> list[Reading]:
-    """rows: float32 [series, blocks * hop, channel], following those before of each track.
+    """rows: float32 [series, blocks * hop, channel] of at most 100 in size, following those before of each track; read
+    in half precision, as those before are kept.
 
     Per memory, the readings that are still known and the new ones behind them, [series, block, ...]; the last is that
     of the block before `next_block`.
     """
     one, new = tracks[0], rows.shape[1] // tracks[0].hop
-    known = np.concatenate([np.stack([track._rows.rows for track in tracks]), rows], axis=1)
+    kept = np.concatenate([np.stack([track._rows.rows for track in tracks]), rows.astype(np.float16)], axis=1)
+    known = kept.astype(np.float32)
     out = []
     for at in range(len(one.memories)):
         recents = [track._recent[at] for track in tracks if track._recent]
@@ -73,6 +75,6 @@ def push_alike(tracks: Sequence[Track], rows: Float32) -> list[Reading]:
         for series, track in enumerate(tracks):
             track._readings[at].keep(reading.of(series))
     for series, track in enumerate(tracks):
-        track._rows.keep(known[series])
+        track._rows.keep(kept[series])
         track.next_block += new
     return out
