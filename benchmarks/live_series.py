@@ -4,8 +4,8 @@
 
 One series is fitted and its profile is copied for the others, so that nothing is shared. Every series then sends more
 slots than any of the worker's rings holds, a record of 64 after the other over all series; looked at is the worker's
-resident memory at its most (the kernel's VmHWM) and after the last score is in the store. What a series costs by its
-channels: memory.py.
+resident memory after the last score is in the store: the process's own, and pages of library files, which all workers
+of a machine share; and the most there was (the kernel's VmHWM). What a series costs by its channels: memory.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 from about import about
 from synthetic_load import Load
 
@@ -80,21 +79,19 @@ def measure(home: Path, series: int, channels: int, seed: int) -> dict[str, Any]
         job = prepared(home, kafka, store, load, names)
         print(f"{series} profiles; {series * load.rows} observations follow", flush=True)
         job.create_topic(PARTITIONS)
-        worker = psutil.Process(job.worker().pid)
+        started = job.worker()
         publisher = KafkaPublisher(KafkaSettings(bootstrap=kafka))
         for key, value in records(load, names, int(time.time() * 1000)):
             publisher.send(job.topic, key, value)
         publisher.close()
         wanted = series * (load.rows - scorer.delay_steps - scorer.hop_steps)
-        there = lambda: not worker.is_running() or sum(job.flux_counts().values()) >= wanted  # noqa: E731
+        there = lambda: started.poll() is not None or sum(job.flux_counts().values()) >= wanted  # noqa: E731
         try:
             done = wait_until(there, timeout_s=60 + wanted / LEAST_A_SECOND, every_s=5.0)
-            if not (done and worker.is_running()):
-                raise SystemExit(f"not all was scored: {job.log_of(job.workers[0])[-2000:]}")
-            lines = Path(f"/proc/{worker.pid}/status").read_text().splitlines()
-            most_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-            resident = worker.memory_info().rss
-            code = job.stop(job.workers[0])
+            if not done or started.poll() is not None:
+                raise SystemExit(f"not all was scored: {job.log_of(started)[-2000:]}")
+            memory = memory_mb(started.pid)
+            code = job.stop(started)
         finally:
             job.close()
     return {
@@ -103,10 +100,16 @@ def measure(home: Path, series: int, channels: int, seed: int) -> dict[str, Any]
         "scorer": scorer.name,
         "slots_a_series": load.rows,
         "scores_at_least": wanted,
-        "resident_mb": round(resident / 1e6, 1),
-        "most_mb": round(most_kib * 1024 / 1e6, 1),
+        "memory_mb": memory,
         "exit_code": code,
     }
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """As the kernel counts it, in 1,000,000 bytes."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    asked = {"resident": "VmRSS", "own": "RssAnon", "files": "RssFile", "most_resident": "VmHWM"}
+    return {name: round(int(status[field].split()[0]) * 1024 / 1e6, 1) for name, field in asked.items()}
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from stream_ad.settings import Settings
 from stream_ad_connectors.redaction import keep_out_of_logs
 from stream_ad_connectors.tls import client_context, tls_error
 
-__all__ = ["InfluxConnection"]
+__all__ = ["InfluxConnection", "joined"]
 
 _log = logging.getLogger(__name__)
 BODY_LINES = 5_000
@@ -91,7 +91,7 @@ class InfluxConnection:
         except (InfluxDBError, HTTPError, OSError) as error:
             raise self._explain(error, "reading from") from error
         tables = [_table(block, columns) for block in _blocks(body)]
-        return pa.concat_tables(tables) if tables else pa.schema(list(columns.items())).empty_table()
+        return joined(tables, columns)
 
     def check(self) -> str:
         """One line on the store; raises what is wrong with address, organisation, bucket or the token's rights."""
@@ -174,6 +174,11 @@ def _blocks(body: bytes) -> list[bytes]:
     if body.count(b"\n,result,table,"):
         blocks = [part if not k else b",result,table," + part for k, part in enumerate(body.split(_NEXT_TABLE))]
     return [block for block in blocks if block.strip()]
+
+
+def joined(tables: Sequence[Any], columns: Mapping[str, Any]) -> Any:
+    """One pyarrow table. None of them: no rows, and not by `empty_table`, for which pyarrow loads pandas."""
+    return pa.concat_tables(tables) if tables else pa.Table.from_batches([], pa.schema(list(columns.items())))
 
 
 def _table(block: bytes, columns: Mapping[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stream_ad.records import Alert, AlertState, ScoreBatch, ScoreExtent, ScoreTrace, SeriesStatus
 from stream_ad_connectors.alert_json import alert_from_json
 from stream_ad_connectors.buckets import bucket_ns, check_max_points
-from stream_ad_connectors.influx_client import InfluxConnection
+from stream_ad_connectors.influx_client import InfluxConnection, joined
 from stream_ad_connectors.influx_lines import MARK, untag
 
 __all__ = ["InfluxReader"]
@@ -142,8 +142,7 @@ class InfluxReader:
             self._connection.query(_CHANNELS, {**params, "from_ns": first, "to_ns": last + 1}, _CHANNEL_COLUMNS)
             for first, last in (_pages(times) if detail else ())
         ]
-        found = pa.concat_tables(pages) if pages else pa.schema(list(_CHANNEL_COLUMNS.items())).empty_table()
-        channels, arrays, there = _detail(found, times)
+        channels, arrays, there = _detail(joined(pages, _CHANNEL_COLUMNS), times)
         return list(_batches(series, slots, channels, arrays, there))
 
     def score_counts(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from kafka import KafkaConsumer
 from stream_ad_connectors.kafka_publisher import KafkaPublisher
@@ -77,6 +78,7 @@ def test_fitted_series_from_topic_to_store_and_back(
     replay(job, data, series)
     worker = job.worker()
     job.wait_for_scores(dict.fromkeys(series, TEST))
+    assert not [file.path for file in psutil.Process(worker.pid).memory_maps() if "/pandas/" in file.path]  # 74 MiB
     assert job.stop(worker) == 0
 
     assert_like_backtest(job, data, series)
