@@ -8,10 +8,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RowStore"]
+from stream_ad.pages import PAGE_BITS, PAGE_SLOTS, pool_of
 
-_PAGE_BITS = 6  # rows come and go, and offsets are remembered, by 64 slots
-_PAGE = 1 << _PAGE_BITS
+__all__ = ["RowStore"]
 
 
 class RowStore:
@@ -29,19 +28,22 @@ class RowStore:
         self._seen = 0  # bit n: slot `base` + n had an observation
         self._pins: dict[int, int] = {}
 
+    def __del__(self) -> None:
+        pool_of(self.channels).give(self._pages)
+
     def put(self, slot: int, indices: NDArray[np.intp], values: NDArray[np.float32], offset: int) -> bool:
         """Readings of one slot; the last one wins, NaN changes no reading. False when the slot is no longer kept."""
         if slot < self.base:
             return False
         self._reach(slot + 1)
         present = ~np.isnan(values)
-        row = self._pages[(slot >> _PAGE_BITS) - self._first][slot % _PAGE]
+        row = self._pages[(slot >> PAGE_BITS) - self._first][slot % PAGE_SLOTS]
         if present.all():
             row[indices] = values
         else:
             row[indices[present]] = values[present]
         self._seen |= 1 << (slot - self.base)
-        self._pins.setdefault(slot >> _PAGE_BITS, offset)
+        self._pins.setdefault(slot >> PAGE_BITS, offset)
         return True
 
     def put_all(
@@ -54,11 +56,11 @@ class RowStore:
         """`put` of rising slots [n], none below `base`; values [n, index], offsets [n]."""
         fresh = int(slots[0]) >= self.top
         self._reach(int(slots[-1]) + 1)
-        numbers = slots >> _PAGE_BITS
+        numbers = slots >> PAGE_BITS
         cuts = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(slots)]
         for begin, end in pairwise(cuts):
             number, own = int(numbers[begin]), values[begin:end]
-            at, page = slots[begin:end, None] % _PAGE, self._pages[number - self._first]
+            at, page = slots[begin:end, None] % PAGE_SLOTS, self._pages[number - self._first]
             page[at, indices] = own if fresh else np.where(np.isnan(own), page[at, indices], own)
             self._pins.setdefault(number, int(offsets[begin]))
         bits = np.zeros(int(slots[-1]) - self.base + 1, dtype=bool)
@@ -81,47 +83,45 @@ class RowStore:
 
     def pin(self, slot: int) -> int | None:
         """Offset of the first record that touched `slot` or a later one; None when there is none."""
-        page = slot >> _PAGE_BITS
+        page = slot >> PAGE_BITS
         return min((offset for key, offset in self._pins.items() if key >= page), default=None)
 
     def drop_before(self, slot: int) -> None:
         """Forgets slots below `slot`, as far as these are whole pages."""
         first = self._first
-        drop = (min(slot, self.top) >> _PAGE_BITS) - first
+        drop = (min(slot, self.top) >> PAGE_BITS) - first
         if drop <= 0:
             return
+        pool_of(self.channels).give(self._pages[:drop])
         del self._pages[:drop]
-        base = (first + drop) << _PAGE_BITS
+        base = (first + drop) << PAGE_BITS
         self._seen >>= base - self.base
         self.base = base
         self._pins = {page: offset for page, offset in self._pins.items() if page >= first + drop}
 
     def reorder(self, order: list[int]) -> None:
         """Puts the channels in another order, or adds empty ones for indices past the end."""
-        width, kept = max(len(order), self.channels), self._pages
-        self._pages = [_empty(width) for _ in kept]
-        for wide, page in zip(self._pages, kept, strict=True):
-            wide[:, : self.channels] = page
-        self._pages = [np.ascontiguousarray(page[:, order]) for page in self._pages]
+        old, kept, pool = self.channels, self._pages, pool_of(len(order))
+        there = [place for place, channel in enumerate(order) if channel < old]
+        self._pages = [pool.take() for _ in kept]
+        for new, page in zip(self._pages, kept, strict=True):
+            new[:, there] = page[:, [order[place] for place in there]]
         self.channels = len(order)
+        pool_of(old).give(kept)
 
     @property
     def _first(self) -> int:
-        return self.base >> _PAGE_BITS
+        return self.base >> PAGE_BITS
 
     def _reach(self, top: int) -> None:
         self.top = max(top, self.top)
-        while len(self._pages) < -(-self.top >> _PAGE_BITS) - self._first:
-            self._pages.append(_empty(self.channels))
+        while len(self._pages) < -(-self.top >> PAGE_BITS) - self._first:
+            self._pages.append(pool_of(self.channels).take())
 
     def _parts(self, start: int, stop: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """What the pages hold of slots start ... stop - 1, each with its first slot."""
         while start < stop:
-            end = min((start | (_PAGE - 1)) + 1, stop)
-            page = self._pages[(start >> _PAGE_BITS) - self._first]
-            yield start, page[start % _PAGE : start % _PAGE + end - start]
+            end = min((start | (PAGE_SLOTS - 1)) + 1, stop)
+            page = self._pages[(start >> PAGE_BITS) - self._first]
+            yield start, page[start % PAGE_SLOTS : start % PAGE_SLOTS + end - start]
             start = end
-
-
-def _empty(channels: int) -> NDArray[np.float32]:
-    return np.full((_PAGE, channels), np.nan, dtype=np.float32)
