@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,12 +35,11 @@ def by_dataset(values: Mapping[Series, float]) -> dict[str, float]:
 
 
 def spread(results: Sequence[Result], metric: str) -> float | None:
-    """Standard deviation over seeds of the mean over series; None when one seed was measured."""
-    seeds = sorted({r.get("seed", 0) for r in results})
-    if len(seeds) < 2:
-        return None
-    means = [np.mean(list(by_series([r for r in results if r["seed"] == s], metric).values())) for s in seeds]
-    return float(np.std(means, ddof=1))
+    """Standard deviation over seeds of the mean over series; None when all series were measured with one seed alone."""
+    seeds, whole = {r.get("seed", 0) for r in results}, by_series(results, metric).keys()
+    of_seeds = [by_series([r for r in results if r.get("seed", 0) == seed], metric) for seed in seeds]
+    means = [np.mean(list(values.values())) for values in of_seeds if values.keys() == whole]
+    return float(np.std(means, ddof=1)) if len(means) > 1 else None
 
 
 def summary(table: Table) -> dict[str, dict[str, Any]]:
@@ -147,12 +146,10 @@ def print_table(title: str, table: Table, metric: str = "vus_pr") -> None:
     width = max(map(len, table), default=0)
     print(f"\n{title}\n{'':{width}s}  {'series':11s}   sets  " + "  ".join(f"{name[:11]:>11s}" for name in datasets))
     for name, results in table.items():
-        by = {d: [r for r in results if r["dataset"] == d] for d in datasets}
-        means = {d: float(np.mean([r[metric] for r in mine])) for d, mine in by.items() if mine}
-        counts = {d: len({(r.get("table"), r["series"]) for r in by[d]}) for d in means}
-        cells = [f"{means[d]:.3f} ({counts[d]:2d})" if d in means else "-" for d in datasets]
-        seeds = sorted({r.get("seed", 0) for r in results})
-        each = [np.mean([r[metric] for r in results if r.get("seed", 0) == seed]) for seed in seeds]
-        mean = f"{np.mean(each):.3f}" + (f" ±{np.std(each, ddof=1):.3f}" if len(seeds) > 1 else "")
-        sets = f"{np.mean(list(means.values())):.3f}"
-        print(f"{name:{width}s}  {mean:11s}  {sets}  " + "  ".join(f"{cell:>11s}" for cell in cells), flush=True)
+        values = by_series(results, metric)
+        sets, within = by_dataset(values), spread(results, metric)
+        counts = Counter(dataset for _, dataset, _ in values)
+        cells = [f"{sets[d]:.3f} ({counts[d]:2d})" if d in sets else "-" for d in datasets]
+        mean = f"{np.mean(list(values.values())):.3f}" + ("" if within is None else f" ±{within:.3f}")
+        whole = f"{np.mean(list(sets.values())):.3f}"
+        print(f"{name:{width}s}  {mean:11s}  {whole}  " + "  ".join(f"{cell:>11s}" for cell in cells), flush=True)
