@@ -3,9 +3,11 @@
     python benchmarks/live_series.py --out FILE.json [--series 1500] [--channels 38] [--seed S]
 
 One series is fitted and its profile is copied for the others, so that nothing is shared. Every series then sends more
-slots than any of the worker's rings holds, a record of 64 after the other over all series; looked at is the worker's
-resident memory after the last score is in the store: the process's own, and pages of library files, which all workers
-of a machine share; and the most there was (the kernel's VmHWM). What a series costs by its channels: memory.py.
+slots than any of the worker's rings holds, a record of 64 after the other over all series. Looked at is the worker's
+resident memory once the last score is in the store, and again when what is free went back to the system: the process's
+own, and pages of library files, which all workers of a machine share; and the most there was (the kernel's VmHWM).
+With --cgroup the worker is put into that memory control group, whose limit then holds. What a series costs by its
+channels: memory.py.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from stream_ad_connectors.kafka_publisher import KafkaPublisher
 from stream_ad_connectors.profiles import FsProfileStore
 
+from stream_ad.oversight import GIVE_BACK_S
 from stream_ad.settings import KafkaSettings, Settings
 from stream_ad.wiring import build_scorer
 from tests.integration.jobs import Job
@@ -70,7 +73,7 @@ def prepared(home: Path, kafka: str, store: Influx, load: Load, names: list[str]
     return job
 
 
-def measure(home: Path, series: int, channels: int, seed: int) -> dict[str, Any]:
+def measure(home: Path, series: int, channels: int, seed: int, cgroup: Path | None) -> dict[str, Any]:
     scorer = build_scorer(Settings())
     rows = scorer.lookback_steps + Settings().detector.revise_steps + 4 * scorer.hop_steps
     load = Load(1, channels, -(-rows // RECORD_ROWS) * RECORD_ROWS, FIT_ROWS, seed)
@@ -80,6 +83,8 @@ def measure(home: Path, series: int, channels: int, seed: int) -> dict[str, Any]
         print(f"{series} profiles; {series * load.rows} observations follow", flush=True)
         job.create_topic(PARTITIONS)
         started = job.worker()
+        if cgroup is not None:
+            (cgroup / "cgroup.procs").write_text(str(started.pid), encoding="ascii")
         publisher = KafkaPublisher(KafkaSettings(bootstrap=kafka))
         for key, value in records(load, names, int(time.time() * 1000)):
             publisher.send(job.topic, key, value)
@@ -90,7 +95,9 @@ def measure(home: Path, series: int, channels: int, seed: int) -> dict[str, Any]
             done = wait_until(there, timeout_s=60 + wanted / LEAST_A_SECOND, every_s=5.0)
             if not done or started.poll() is not None:
                 raise SystemExit(f"not all was scored: {job.log_of(started)[-2000:]}")
-            memory = memory_mb(started.pid)
+            drained = memory_mb(started.pid)
+            time.sleep(GIVE_BACK_S + 2)
+            at_rest = memory_mb(started.pid)
             code = job.stop(started)
         finally:
             job.close()
@@ -100,7 +107,9 @@ def measure(home: Path, series: int, channels: int, seed: int) -> dict[str, Any]
         "scorer": scorer.name,
         "slots_a_series": load.rows,
         "scores_at_least": wanted,
-        "memory_mb": memory,
+        "drained_mb": drained,
+        "at_rest_mb": at_rest,
+        **limits_of(cgroup),
         "exit_code": code,
     }
 
@@ -112,16 +121,30 @@ def memory_mb(pid: int) -> dict[str, float]:
     return {name: round(int(status[field].split()[0]) * 1024 / 1e6, 1) for name, field in asked.items()}
 
 
+def limits_of(cgroup: Path | None) -> dict[str, Any]:
+    """Limit of a control group and the most that was charged to it, in 1,000,000 bytes; v1 and v2 name them otherwise."""
+    if cgroup is None:
+        return {}
+    files = ("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.failcnt")
+    if not (cgroup / files[0]).exists():
+        files = ("memory.max", "memory.peak", "memory.events")
+    limit, most, reached = ((cgroup / name).read_text(encoding="ascii").strip() for name in files)
+    return {"cgroup": {"limit_mb": int(limit) / 1e6, "most_mb": int(most) / 1e6, "limit_reached": reached}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Memory of a worker with many live series.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--series", type=int, default=1500)
     parser.add_argument("--channels", type=int, default=38)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--cgroup", type=Path, help="directory of a memory control group; needs the right to write there"
+    )
     given = parser.parse_args()
     head, begun = about(seed=given.seed), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder), given.series, given.channels, given.seed)
+        result = measure(Path(folder), given.series, given.channels, given.seed, given.cgroup)
     print(json.dumps(result, indent=2))
     head["wall_s"] = round(time.monotonic() - begun)
     given.out.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Pace"]
 
-FIRST, LEAST = 1_000, 50
+FIRST, LEAST = 200, 50  # a record may be a block of 1,000 rows: few at first, twice as many with every quick poll
 
 
 class Pace:

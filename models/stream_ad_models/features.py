@@ -22,7 +22,7 @@ __all__ = ["FEATURE_SETS", "LEVELS", "SHAPE", "SPECTRUM", "FeatureSet", "Feature
 _BANDS = 6
 _CELLS = 8
 _SHAPE_FLOOR = 0.2  # in z-scores: what moves less has no shape of its own
-_CHUNK = 128  # windows cut out at once: bounds the memory to some MB
+_AT_ONCE = 2**20  # readings of windows cut out at once: bounds the memory to some 10 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,13 @@ def _by_window(
     view = np.lib.stride_tricks.sliding_window_view(np.concatenate([before, recent]), length, axis=0)[::hop]
     values = np.empty((new, rows.shape[1], size), np.float32)
     present = np.empty((new, rows.shape[1]), np.bool_)
-    for at in range(0, new, _CHUNK):
-        windows = view[at : at + _CHUNK]
+    step = max(_AT_ONCE // (length * rows.shape[1]), 1)
+    for at in range(0, new, step):
+        windows = view[at : at + step]
         read = ~np.isnan(windows)
         filled = windows if read.all() else _interpolated(windows, read)
-        present[at : at + _CHUNK] = read.sum(axis=2) >= length / 2
-        values[at : at + _CHUNK] = of(filled - filled.mean(axis=2, keepdims=True))
+        present[at : at + step] = read.sum(axis=2) >= length / 2
+        values[at : at + step] = of(filled - filled.mean(axis=2, keepdims=True))
     return np.where(present[:, :, None], values, np.float32(0.0)), present
 
 

@@ -18,6 +18,7 @@ from stream_ad_models.sessions import ERROR_CLIP, ForecastState, ImputedState, M
 from stream_ad_models.slot_telling import SlotTelling
 from stream_ad_models.tracks import push_alike
 
+Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
 
 __all__ = ["Run", "take_alike"]
@@ -102,19 +103,20 @@ def _push_forecasts(parts: Sequence[ForecastState], z: Float32, hop: int) -> Non
 
 def _expected_rows(
     sessions: Sequence[MemorySession], imputed: Sequence[Imputed], windows: int
-) -> tuple[Float32, Float32]:
-    """Imputed means and deviations that are still known, the new ones behind them: [session, block, hop, channel]."""
+) -> tuple[Float16, Float16]:
+    """Imputed means and deviations that are still known, the new ones behind them: float16 [session, block, hop,
+    channel]. Bands and expected values are told of them, no score."""
     mean, std = np.stack([each.mean.rows for each in sessions]), np.stack([each.std.rows for each in sessions])
     if not imputed:
         return mean, std
     shape = (len(sessions), windows, *mean.shape[2:])
     return (
-        np.concatenate([mean, imputed[-1].mean.reshape(shape)], axis=1),
-        np.concatenate([std, imputed[-1].std.reshape(shape)], axis=1),
+        np.concatenate([mean, imputed[-1].mean.astype(np.float16).reshape(shape)], axis=1),
+        np.concatenate([std, imputed[-1].std.astype(np.float16).reshape(shape)], axis=1),
     )
 
 
-def _trim(sessions: Sequence[MemorySession], mean: Float32, std: Float32) -> None:
+def _trim(sessions: Sequence[MemorySession], mean: Float16, std: Float16) -> None:
     """Keeps what later slots need: no slot before a window is told by it."""
     for at, session in enumerate(sessions):
         session.mean.keep(mean[at])

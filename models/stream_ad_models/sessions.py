@@ -69,7 +69,7 @@ class MemorySession:
         self.next_end: int | None = None
         self._scored = normaliser.scored.tobytes()
         scored = int(normaliser.scored.sum())
-        self.mean, self.std = (Tail(WINDOW_STEPS // self.hop, (self.hop, scored)) for _ in range(2))
+        self.mean, self.std = (Tail(WINDOW_STEPS // self.hop, (self.hop, scored), np.float16) for _ in range(2))
 
     @property
     def channels(self) -> int:

@@ -25,13 +25,13 @@ class SlotTelling:
     """What is known of sessions of one likeness once their windows are in, [session, ...] throughout.
 
     readings: per track (the signal's, then one per grating) and memory. mean, std: of the imputed rows that are still
-    known, float32 [session, block, hop, channel].
+    known, float16 [session, block, hop, channel].
     """
 
     sessions: Sequence[MemorySession]
     readings: Sequence[Sequence[Reading]]
-    mean: Float32
-    std: Float32
+    mean: NDArray[np.float16]
+    std: NDArray[np.float16]
 
     def tell(self, windows: Sequence[Sequence[Window]]) -> list[list[ScoredSlots]]:
         """All slots at once: `wanted` blocks, each looking no further than its own window's end. Blocks are numbered
