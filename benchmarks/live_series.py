@@ -122,7 +122,7 @@ def memory_mb(pid: int) -> dict[str, float]:
 
 
 def limits_of(cgroup: Path | None) -> dict[str, Any]:
-    """Limit of a control group and the most that was charged to it, in 1,000,000 bytes; v1 and v2 name them otherwise."""
+    """A control group's limit and the most charged to it, in 1,000,000 bytes; v1 and v2 name them otherwise."""
     if cgroup is None:
         return {}
     files = ("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.failcnt")
@@ -138,9 +138,7 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=1500)
     parser.add_argument("--channels", type=int, default=38)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--cgroup", type=Path, help="directory of a memory control group; needs the right to write there"
-    )
+    parser.add_argument("--cgroup", type=Path, help="directory of a memory control group")
     given = parser.parse_args()
     head, begun = about(seed=given.seed), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

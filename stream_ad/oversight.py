@@ -17,7 +17,7 @@ from stream_ad.settings import Settings
 from stream_ad.vitals import Vitals
 from stream_ad.watchdog import Watchdog, end_process
 
-__all__ = ["BROKER", "Oversight"]
+__all__ = ["BROKER", "GIVE_BACK_S", "Oversight"]
 
 BEAT_S = 1.0
 MEASURE_S = 3.0
