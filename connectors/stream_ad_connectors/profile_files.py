@@ -107,7 +107,8 @@ def profile_of(card: Card, raw: bytes, where: str) -> Profile:
     if found != card.sha256:
         raise ModelError(f"profile {where}: expected arrays of sha256 {card.sha256[:12]}, found {found[:12]}")
     try:
-        arrays = load_tensors(raw)
+        # in memory of their own: what is loaded are views of bytes, at 400 bytes an array more
+        arrays = {name: array.copy() for name, array in load_tensors(raw).items()}
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"profile {where}: expected safetensors, found {error}") from error
     held_out = arrays.pop(_HELD_OUT, None)
