@@ -1,6 +1,6 @@
 """Memory of a worker as users run it, with many live series: real topic, real store, a fitted profile for each series.
 
-    python benchmarks/live_series.py --out FILE.json [--series 1500] [--channels 38] [--seed S]
+    python benchmarks/live_series.py --out FILE.json [--series 1500] [--channels 38] [--hop 16] [--cgroup DIR]
 
 One series is fitted and its profile is copied for the others, so that nothing is shared. Every series then sends more
 slots than any of the worker's rings holds, a record of 64 after the other over all series. Looked at is the worker's
@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 from about import about
+from latency import DELAY, HOP, steps_of
 from synthetic_load import Load
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -32,6 +33,8 @@ from stream_ad_connectors.kafka_publisher import KafkaPublisher
 from stream_ad_connectors.profiles import FsProfileStore
 
 from stream_ad.oversight import GIVE_BACK_S
+from stream_ad.ports import Scorer
+from stream_ad.sections import DetectorSettings
 from stream_ad.settings import KafkaSettings, Settings
 from stream_ad.wiring import build_scorer
 from tests.integration.jobs import Job
@@ -56,15 +59,16 @@ def records(load: Load, names: list[str], now_ms: int) -> Iterator[tuple[bytes, 
             yield name.encode(), msgspec.json.encode({"series": name, "times": times, "values": values})
 
 
-def prepared(home: Path, kafka: str, store: Influx, load: Load, names: list[str]) -> Job:
+def prepared(home: Path, kafka: str, store: Influx, load: Load, names: list[str], hop: int) -> Job:
     """A job whose series all have a profile."""
     job = Job(home / "job", kafka, create_bucket(store, "live-series"), "live-series", "live-series")
     job.environment |= {"STREAM_AD__INFLUXDB__CHANNEL_DETAIL": "none", "STREAM_AD__DETECTOR__SILENCE": "120s"}
     job.environment |= {"OMP_NUM_THREADS": "1", "STREAM_AD__MODELS__URL": str(job.home / "models")}
+    job.environment |= steps_of(hop)
     job.init()
     (file,) = load.write_history(home)
     job.run("fit", file, "--step", "1s", timeout_s=600)
-    scorer, profiles = build_scorer(Settings()).name, FsProfileStore(str(job.home / "models"))
+    scorer, profiles = scorer_of(hop).name, FsProfileStore(str(job.home / "models"))
     (fitted,) = profiles.series(scorer)
     model = profiles.load(fitted, scorer)
     assert model is not None
@@ -73,13 +77,17 @@ def prepared(home: Path, kafka: str, store: Influx, load: Load, names: list[str]
     return job
 
 
-def measure(home: Path, series: int, channels: int, seed: int, cgroup: Path | None) -> dict[str, Any]:
-    scorer = build_scorer(Settings())
+def scorer_of(hop: int) -> Scorer:
+    return build_scorer(Settings(detector=DetectorSettings(hop_steps=hop, delay_steps=max(DELAY, hop))))
+
+
+def measure(home: Path, series: int, channels: int, seed: int, hop: int, cgroup: Path | None) -> dict[str, Any]:
+    scorer = scorer_of(hop)
     rows = scorer.lookback_steps + Settings().detector.revise_steps + 4 * scorer.hop_steps
     load = Load(1, channels, -(-rows // RECORD_ROWS) * RECORD_ROWS, FIT_ROWS, seed)
     names = [f"machine-{number:05d}" for number in range(series)]
     with running_kafka() as kafka, running_influxdb() as store:
-        job = prepared(home, kafka, store, load, names)
+        job = prepared(home, kafka, store, load, names, hop)
         print(f"{series} profiles; {series * load.rows} observations follow", flush=True)
         job.create_topic(PARTITIONS)
         started = job.worker()
@@ -105,6 +113,7 @@ def measure(home: Path, series: int, channels: int, seed: int, cgroup: Path | No
         "series": series,
         "channels": channels,
         "scorer": scorer.name,
+        "hop": hop,
         "slots_a_series": load.rows,
         "scores_at_least": wanted,
         "drained_mb": drained,
@@ -138,11 +147,12 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=1500)
     parser.add_argument("--channels", type=int, default=38)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hop", type=int, default=HOP, help="detector.hop_steps")
     parser.add_argument("--cgroup", type=Path, help="directory of a memory control group")
     given = parser.parse_args()
     head, begun = about(seed=given.seed), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder), given.series, given.channels, given.seed, given.cgroup)
+        result = measure(Path(folder), given.series, given.channels, given.seed, given.hop, given.cgroup)
     print(json.dumps(result, indent=2))
     head["wall_s"] = round(time.monotonic() - begun)
     given.out.parent.mkdir(parents=True, exist_ok=True)
