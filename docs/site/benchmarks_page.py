@@ -77,8 +77,8 @@ def throughput() -> str:
     return (
         "## From topic to store\n\n38 channels.\n\n"
         + table(["", "observations/s", "CPU seconds of the workers for a million"], rows)
-        + "\n## From produce to alert\n\nSeconds beyond what the settings ask for, 10,000 observations/s of 200 series. "
-        "In its first ten seconds a worker also loads their profiles.\n\n"
+        + "\n## From produce to alert\n\nSeconds beyond what the settings ask for, 10,000 observations/s of 200 "
+        "series. In its first ten seconds a worker also loads their profiles.\n\n"
         + table(["", "median", "99%", "median from the start", "99% from the start"], waits)
     )
 
