@@ -150,10 +150,13 @@ class Windowing:
     def leaps(self, apart: int) -> bool:
         """Whether a reading so many slots after the newest one leaves slots between that no window has to be scored
         for: all that came before it is told by then, and further back than a window looks."""
-        scorer = self.scorer
-        before = self.rules.lateness_steps + scorer.lookback_steps + scorer.hop_steps
-        filling = 0 if self.next_fit is None else FILLED_OVER * scorer.lookback_steps
-        return apart > max(before + self._until_told, filling)
+        filling = 0 if self.next_fit is None else FILLED_OVER * self.scorer.lookback_steps
+        return apart > max(self.rules.lateness_steps + self._back + self._until_told, filling)
+
+    @property
+    def _back(self) -> int:
+        """Slots before the newest closed one that are looked at when the oldest that late data may move is scored."""
+        return self.rules.revise_steps + self.scorer.lookback_steps + 2 * self.scorer.hop_steps
 
     @property
     def _until_told(self) -> int:
@@ -171,7 +174,7 @@ class Windowing:
         hop = self.scorer.hop_steps
         self.grid.max_slot += self._until_told
         self.capture()
-        start = (slot - self.rules.lateness_steps - self.scorer.lookback_steps) // hop * hop
+        start = (slot - self.rules.lateness_steps - self._back) // hop * hop
         self.next_end, self.next_emit = start + hop - 1, 0 if self.told_from is None else start
         self.rows = RowStore(len(self.channels.names), start)
         self.grid.max_slot = start
@@ -185,8 +188,7 @@ class Windowing:
         """The oldest slot whose readings may still be asked for."""
         if self.next_fit is not None or self.grid is None:
             return self.origin
-        back = self.rules.revise_steps + self.scorer.lookback_steps + 2 * self.scorer.hop_steps
-        return max(0, min(self.grid.closed, self.next_emit) - back)
+        return max(0, min(self.grid.closed, self.next_emit) - self._back)
 
     @property
     def revisable_from(self) -> int:

@@ -478,16 +478,17 @@ def test_a_far_jump_costs_no_memory_and_loses_no_score() -> None:
 
 
 @given(
-    extra=st.integers(-3, 40),
+    extra=st.integers(-60, 40),
     lateness=st.sampled_from([0, 1, 30, 200]),
     late=st.lists(st.tuples(st.integers(90, 199), st.integers(1, 80)), max_size=3, unique_by=lambda pair: pair[0]),
 )
+@example(extra=-44, lateness=0, late=[(101, 24)])  # late data in the gap, which look at what was before it
 @settings(max_examples=60, deadline=None)
 def test_a_gap_that_is_leapt_over_tells_what_one_that_is_walked_tells(
     extra: int, lateness: int, late: list[tuple[int, int]]
 ) -> None:
     conf = make_settings(lateness, revise=40)
-    gap = SCORER.lookback_steps + 2 * lateness + SCORER.delay_steps + 3 * SCORER.hop_steps + extra
+    gap = SCORER.lookback_steps + 40 + 2 * lateness + SCORER.delay_steps + 4 * SCORER.hop_steps + extra
     slots = [s if s < 100 else s + gap for s in range(300)]
     log = log_of(signal(300), slots)
     for at, back in sorted(late, reverse=True):
