@@ -17,7 +17,7 @@ its machine, versions and seed, and its result is in `benchmarks/results/`. This
 
 Where it falls short of what was wished for: 100,000 observations/s in columns (see below for what two cores gave); an
 alert less than a second after what the settings ask, at half load, with the default hop of 16 (with 64 it is); 10,000
-live series of 5 channels in 2 GB; 1,500 of 38 channels take 2.1 GB with the pages of library files, 1.7 without.
+live series of 5 channels in 2 GB; 1,500 of 38 channels take 2.2 GB with the default hop (with 64, 1.8).
 [Sizing](scaling.md) says what follows from the figures, and why.
 """
 
@@ -115,9 +115,20 @@ def memory() -> str:
         [one["channels"], f"{one['kib_a_series']:,.0f}", f"{one['profile_kib']:,.0f}", f"{one['series_in_2_gb']:,}"]
         for one in result("memory")["results"]
     ]
-    return "## Memory of a live series\n\n" + table(
-        ["channels", "KiB a series", "of it its profile", "series in 2 GB"], rows
+    workers: list[list[object]] = [
+        [one["hop"], *(f"{each:,.0f}" for each in (one["drained_mb"]["most_resident"], *at_rest(one)))]
+        for one in (result("live-series"), result("live-series-hop64"))
+    ]
+    return (
+        "## Memory of a live series\n\n"
+        + table(["channels", "KiB a series", "of it its profile", "series in 2 GB"], rows)
+        + "\nA whole worker with 1,500 live series of 38 channels, a backlog drained, in MB; library files are shared "
+        "by all processes of a machine.\n\n" + table(["hop", "most", "at rest", "its own", "library files"], workers)
     )
+
+
+def at_rest(one: dict[str, Any]) -> list[float]:
+    return [one["at_rest_mb"][part] for part in ("resident", "own", "files")]
 
 
 def history() -> str:

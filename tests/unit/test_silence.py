@@ -24,7 +24,8 @@ def settings(default: str | None = "1min", own: str | None = None) -> Settings:
 
 @dataclass
 class Worker:
-    """A pipeline with a clock, the state store and the commit it leaves behind; `told` is what reached the sinks."""
+    """A pipeline with a clock, and what it leaves behind: states, profiles and the commit; `told` is what reached the
+    sinks."""
 
     states: dict[str, bytes] = field(default_factory=dict)
     committed: Checkpoint | None = None
@@ -33,9 +34,10 @@ class Worker:
     now_s: float = 1000.0
     log: list[SourceRecord] = field(default_factory=list)
     scorer: LevelScorer = SCORER
+    profiles: MemoryProfiles = field(default_factory=MemoryProfiles)
 
     def __post_init__(self) -> None:
-        self.pipeline = Pipeline(self.conf, self.scorer, MemoryProfiles())
+        self.pipeline = Pipeline(self.conf, self.scorer, self.profiles)
         offset = self.pipeline.assign("t", 0, self.states, self.committed)
         again = self.log[offset:] if offset is not None else []
         self._keep(self.pipeline.process(again, self.now_s).alerts)
@@ -62,7 +64,8 @@ class Worker:
             self.committed = made[1]
 
     def restarted(self) -> Worker:
-        return Worker(dict(self.states), self.committed, self.conf, now_s=5.0, log=list(self.log))
+        kept = dict(self.states), self.committed, self.conf
+        return Worker(*kept, now_s=5.0, log=list(self.log), profiles=self.profiles)
 
     def _keep(self, alerts: Sequence[Alert]) -> None:
         self.told += [alert for alert in alerts if alert.rule == SILENT_RULE]
