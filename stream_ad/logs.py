@@ -11,6 +11,7 @@ __all__ = ["JsonFormatter", "LogFormat", "format_logs"]
 
 LogFormat = Literal["text", "json"]
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_CLIENTS = frozenset({"faust", "mode", "aiokafka", "kafka", "asyncio"})
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -43,4 +44,13 @@ def format_logs(log_format: LogFormat) -> None:
     formatter = JsonFormatter() if log_format == "json" else _TextFormatter(TEXT)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(formatter)
+        handler.addFilter(_without_trace)
     logging.captureWarnings(True)
+
+
+def _without_trace(record: logging.LogRecord) -> bool:
+    """The brokers' clients tell of a cut line with a trace, which says nothing to who runs a worker."""
+    if record.exc_info and record.name.partition(".")[0] in _CLIENTS:
+        record.msg, record.args = f"{record.getMessage()} ({record.exc_info[1]!r})", ()
+        record.exc_info = record.exc_text = None
+    return True

@@ -184,8 +184,6 @@ class _Outcome:
 
 def _run_in_faust(settings: Settings, build: Callable[[], _Job]) -> None:
     outcome = _Outcome()
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_one_line)
     with tempfile.TemporaryDirectory(prefix="stream-ad-") as directory:
         app = _app(settings, directory)
         app.service(_ingest_service(build, outcome))
@@ -201,14 +199,6 @@ def _run_in_faust(settings: Settings, build: Callable[[], _Job]) -> None:
                 ) from None
     if outcome.error is not None:
         raise outcome.error
-
-
-def _one_line(record: logging.LogRecord) -> bool:
-    """The libraries' own errors without their traces, which say nothing to who runs a worker."""
-    if record.exc_info and record.name.partition(".")[0] in ("faust", "mode", "aiokafka", "kafka", "asyncio"):
-        record.msg, record.args = f"{record.getMessage()} ({record.exc_info[1]!r})", ()
-        record.exc_info = record.exc_text = None
-    return True
 
 
 def _credentials(kafka: KafkaSettings) -> CredentialsT | None:

@@ -18,12 +18,13 @@ def written() -> Iterator[io.StringIO]:
     """What a handler of the root logger writes."""
     stream, root = io.StringIO(), logging.getLogger()
     handler = logging.StreamHandler(stream)
-    formatters = [(one, one.formatter) for one in root.handlers]
+    before = [(one, one.formatter, list(one.filters)) for one in root.handlers]
     root.addHandler(handler)
     yield stream
     root.removeHandler(handler)
-    for one, formatter in formatters:
+    for one, formatter, filters in before:
         one.setFormatter(formatter)
+        one.filters = filters
     logging.captureWarnings(False)
 
 
@@ -50,9 +51,9 @@ def test_libraries_errors_and_odd_fields_are_objects_too(written: io.StringIO) -
     try:
         raise ValueError("broken")
     except ValueError:
-        logging.getLogger("aiokafka.client").exception("failed", extra={"what": {1, 2}})
+        logging.getLogger("urllib3.util").exception("failed", extra={"what": {1, 2}})
     [event] = events(written)
-    assert event["logger"] == "aiokafka.client"
+    assert event["logger"] == "urllib3.util"
     assert "ValueError: broken" in str(event["error"])
     assert event["what"] == "{1, 2}"
 
@@ -63,3 +64,14 @@ def test_text_has_the_time_in_utc(written: io.StringIO) -> None:
     time, _, rest = written.getvalue().partition(" ")
     assert rest == "WARNING stream_ad.x: hello\n"
     assert time.endswith("+00:00")
+
+
+@pytest.mark.parametrize("client", ["aiokafka.client", "kafka.net.transport", "asyncio"])
+def test_a_clients_error_is_one_line(written: io.StringIO, client: str) -> None:
+    format_logs("text")
+    try:
+        raise ConnectionResetError(104, "reset by peer")
+    except ConnectionResetError:
+        logging.getLogger(client).exception("cannot read %s", "it")
+    [line] = written.getvalue().splitlines()
+    assert line.endswith(f"ERROR {client}: cannot read it (ConnectionResetError(104, 'reset by peer'))")
