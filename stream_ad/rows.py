@@ -76,10 +76,13 @@ class RowStore:
 
     def seen(self, start: int, stop: int) -> NDArray[np.bool_]:
         """bool [stop - start]: True where a slot had an observation, be all its readings missing."""
-        count, before = max(0, stop - start), max(0, self.base - start)
-        bits = (self._seen << before >> (start - self.base + before)) & ((1 << count) - 1)
-        packed = np.frombuffer(bits.to_bytes(-(-count // 8), "little"), np.uint8)
-        return np.unpackbits(packed, count=count, bitorder="little").astype(bool)
+        out = np.zeros(max(0, stop - start), np.bool_)
+        low, high = max(start, self.base), min(stop, self.top)  # before any shift: slots lie as far apart as times do
+        if low < high:
+            bits = (self._seen >> (low - self.base)) & ((1 << (high - low)) - 1)
+            packed = np.frombuffer(bits.to_bytes(-(-(high - low) // 8), "little"), np.uint8)
+            out[low - start : high - start] = np.unpackbits(packed, count=high - low, bitorder="little")
+        return out
 
     def pin(self, slot: int) -> int | None:
         """Offset of the first record that touched `slot` or a later one; None when there is none."""
