@@ -116,14 +116,17 @@ def memory() -> str:
         for one in result("memory")["results"]
     ]
     workers: list[list[object]] = [
-        [one["hop"], *(f"{each:,.0f}" for each in (one["drained_mb"]["most_resident"], *at_rest(one)))]
-        for one in (result("live-series"), result("live-series-hop64"))
+        [
+            f"{one['series']:,} of {one['channels']} channels, hop {one['hop']}",
+            *(f"{each:,.0f}" for each in (one["drained_mb"]["most_resident"], *at_rest(one))),
+        ]
+        for one in map(result, ("live-series", "live-series-hop64", "live-series-5-channels"))
     ]
     return (
         "## Memory of a live series\n\n"
         + table(["channels", "KiB a series", "of it its profile", "series in 2 GB"], rows)
-        + "\nA whole worker with 1,500 live series of 38 channels, a backlog drained, in MB; library files are shared "
-        "by all processes of a machine.\n\n" + table(["hop", "most", "at rest", "its own", "library files"], workers)
+        + "\nA whole worker with so many live series, a backlog drained, in MB; library files are shared "
+        "by all processes of a machine.\n\n" + table(["", "most", "at rest", "its own", "library files"], workers)
     )
 
 
