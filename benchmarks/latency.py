@@ -49,9 +49,14 @@ class Openings(threading.Thread):
         self._consumer.close()
 
 
+def delay_of(hop: int) -> int:
+    """The shortest that a hop allows, if not the default."""
+    return max(DELAY, hop)
+
+
 def steps_of(hop: int) -> dict[str, str]:
     """The settings of a hop, with a delay that it divides."""
-    return {"STREAM_AD__DETECTOR__HOP_STEPS": str(hop), "STREAM_AD__DETECTOR__DELAY_STEPS": str(max(DELAY, hop))}
+    return {"STREAM_AD__DETECTOR__HOP_STEPS": str(hop), "STREAM_AD__DETECTOR__DELAY_STEPS": str(delay_of(hop))}
 
 
 def measure_latency(
@@ -108,7 +113,7 @@ def _watched(job: Job, stream: Stream, hop: int) -> dict[str, Any]:
     step_ns = STEP_MS * 1_000_000
     # A slot is told with the window that ends `delay` slots later or more, at the end of a hop; that closes with the
     # reading after it. The grid begins with the first reading: the worst place in the hop stands for the unknown one.
-    asked_ns = (max(DELAY, hop) + hop - 1 + LATENESS) * step_ns
+    asked_ns = (delay_of(hop) + hop - 1 + LATENESS) * step_ns
     whole = (told - slots) / 1e9
     beyond = whole - asked_ns / 1e9
     return {

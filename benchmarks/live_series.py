@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 from about import about
-from latency import DELAY, HOP, steps_of
+from latency import HOP, delay_of, steps_of
 from synthetic_load import Load
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -78,7 +78,7 @@ def prepared(home: Path, kafka: str, store: Influx, load: Load, names: list[str]
 
 
 def scorer_of(hop: int) -> Scorer:
-    return build_scorer(Settings(detector=DetectorSettings(hop_steps=hop, delay_steps=max(DELAY, hop))))
+    return build_scorer(Settings(detector=DetectorSettings(hop_steps=hop, delay_steps=delay_of(hop))))
 
 
 def measure(home: Path, series: int, channels: int, seed: int, hop: int, cgroup: Path | None) -> dict[str, Any]:
@@ -90,16 +90,16 @@ def measure(home: Path, series: int, channels: int, seed: int, hop: int, cgroup:
         job = prepared(home, kafka, store, load, names, hop)
         print(f"{series} profiles; {series * load.rows} observations follow", flush=True)
         job.create_topic(PARTITIONS)
-        started = job.worker()
-        if cgroup is not None:
-            (cgroup / "cgroup.procs").write_text(str(started.pid), encoding="ascii")
-        publisher = KafkaPublisher(KafkaSettings(bootstrap=kafka))
-        for key, value in records(load, names, int(time.time() * 1000)):
-            publisher.send(job.topic, key, value)
-        publisher.close()
         wanted = series * (load.rows - scorer.delay_steps - scorer.hop_steps)
-        there = lambda: started.poll() is not None or sum(job.flux_counts().values()) >= wanted  # noqa: E731
         try:
+            started = job.worker()
+            if cgroup is not None:
+                (cgroup / "cgroup.procs").write_text(str(started.pid), encoding="ascii")
+            publisher = KafkaPublisher(KafkaSettings(bootstrap=kafka))
+            for key, value in records(load, names, int(time.time() * 1000)):
+                publisher.send(job.topic, key, value)
+            publisher.close()
+            there = lambda: started.poll() is not None or sum(job.flux_counts().values()) >= wanted  # noqa: E731
             done = wait_until(there, timeout_s=60 + wanted / LEAST_A_SECOND, every_s=5.0)
             if not done or started.poll() is not None:
                 raise SystemExit(f"not all was scored: {job.log_of(started)[-2000:]}")

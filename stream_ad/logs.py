@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from copy import copy
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -35,6 +36,15 @@ class JsonFormatter(logging.Formatter):
 
 
 class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """The brokers' clients tell of a cut line with a trace, which says nothing to who runs a worker."""
+        if record.exc_info and record.name.partition(".")[0] in _CLIENTS:
+            told = f"{record.getMessage()} ({record.exc_info[1]!r})"
+            record = copy(record)
+            record.msg, record.args = told, ()
+            record.exc_info = record.exc_text = None
+        return super().format(record)
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
@@ -44,13 +54,4 @@ def format_logs(log_format: LogFormat) -> None:
     formatter = JsonFormatter() if log_format == "json" else _TextFormatter(TEXT)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(formatter)
-        handler.addFilter(_without_trace)
     logging.captureWarnings(True)
-
-
-def _without_trace(record: logging.LogRecord) -> bool:
-    """The brokers' clients tell of a cut line with a trace, which says nothing to who runs a worker."""
-    if record.exc_info and record.name.partition(".")[0] in _CLIENTS:
-        record.msg, record.args = f"{record.getMessage()} ({record.exc_info[1]!r})", ()
-        record.exc_info = record.exc_text = None
-    return True

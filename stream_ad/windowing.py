@@ -149,7 +149,7 @@ class Windowing:
 
     def leaps(self, apart: int) -> bool:
         """Whether a reading so many slots after the newest one leaves slots between that no window has to be scored
-        for: all that came before it is told by then, and further back than a window looks."""
+        for: all that came before it is told by then, and further back than late data can make a window look."""
         filling = 0 if self.next_fit is None else FILLED_OVER * self.scorer.lookback_steps
         return apart > max(self.rules.lateness_steps + self._back + self._until_told, filling)
 

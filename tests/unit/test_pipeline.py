@@ -488,7 +488,8 @@ def test_a_gap_that_is_leapt_over_tells_what_one_that_is_walked_tells(
     extra: int, lateness: int, late: list[tuple[int, int]]
 ) -> None:
     conf = make_settings(lateness, revise=40)
-    gap = SCORER.lookback_steps + 40 + 2 * lateness + SCORER.delay_steps + 4 * SCORER.hop_steps + extra
+    gap = SCORER.lookback_steps + conf.detector.revise_steps + 2 * lateness
+    gap += SCORER.delay_steps + 4 * SCORER.hop_steps + extra
     slots = [s if s < 100 else s + gap for s in range(300)]
     log = log_of(signal(300), slots)
     for at, back in sorted(late, reverse=True):
