@@ -1,6 +1,6 @@
 # Needs Python >= 3.11, make and git. Everything else is put into .venv, exactly as locked, by the first call.
 #   make setup | check | test | bench | demo | lock | clean      ARGS="..." is handed on to what runs
-#   make bench-NAME     runs benchmarks/NAME.py; DATA=DIR where it reads labelled series
+#   make bench-NAME     runs benchmarks/*/NAME.py; DATA=DIR where it reads labelled series
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -51,7 +51,7 @@ demo: $(STAMP)
 
 # Every benchmark there is, one after the other; those that read labelled series want DATA.
 bench: $(STAMP)
-	@set -e; for file in $$(grep -l '__main__' benchmarks/*.py); do \
+	@set -e; for file in $$(grep -l '__main__' benchmarks/*/*.py); do \
 		name=$$(basename $$file .py); \
 		if grep -q '"--data"' $$file && test -z "$(DATA)"; then \
 			echo "bench-$$name: left out, it reads labelled series: make bench-$$name DATA=DIR"; \
@@ -60,9 +60,10 @@ bench: $(STAMP)
 		fi; \
 	done
 
-bench-%: benchmarks/%.py $(STAMP)
+bench-%: $(STAMP)
 	@mkdir -p $(BENCH_OUT)
-	$(BIN)/python $< --out $(BENCH_OUT)/$*.json $(if $(DATA),--data $(DATA)) $(ARGS)
+	@file=$$(echo benchmarks/*/$*.py); test -f "$$file" || { echo "expected a file benchmarks/*/$*.py, found none" >&2; exit 2; }; \
+	set -x; $(BIN)/python -m $$(echo $${file%.py} | tr / .) --out $(BENCH_OUT)/$*.json $(if $(DATA),--data $(DATA)) $(ARGS)
 
 # Pins what pyproject.toml asks for anew: newest versions, with the hashes of every platform's files.
 lock: $(STAMP)
@@ -70,12 +71,9 @@ lock: $(STAMP)
 	@sed -n 's/^\([A-Za-z0-9_.-]*==[^ ]*\).*/\1/p' requirements-nodeps.lock > $(VENV)/nodeps.in
 	$(COMPILE) --no-deps $(VENV)/nodeps.in --output-file requirements-nodeps.lock
 
+# The pages of docs/ that are generated: settings, metrics, commands, HTTP, benchmarks.
 docs: $(STAMP)
-	$(BIN)/python -m stream_ad.settings_docs docs/configuration.md
-	$(BIN)/python -m stream_ad.meters_docs docs/metrics.md
-	$(BIN)/python -m stream_ad.cli.reference docs/cli.md
-	$(BIN)/python -m stream_ad.service.reference docs/http.md
-	$(BIN)/python docs/site/benchmarks_page.py docs/benchmarks.md
+	$(BIN)/python -m docs.site.generate
 
 # The docs as a site, in build/site.
 site: $(STAMP)

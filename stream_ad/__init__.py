@@ -10,15 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stream_ad.arrays import score_array
-    from stream_ad.client import Client
-    from stream_ad.detector import Detector
+    from stream_ad.sdk.arrays import score_array
+    from stream_ad.sdk.client import Client
+    from stream_ad.sdk.detector import Detector
 
 __all__ = ["Client", "Detector", "__version__", "score_array"]
 
 __version__ = "0.1.0"
 
-_LAZY = {"Client": "stream_ad.client", "Detector": "stream_ad.detector", "score_array": "stream_ad.arrays"}
+_LAZY = {"Client": "stream_ad.sdk.client", "Detector": "stream_ad.sdk.detector", "score_array": "stream_ad.sdk.arrays"}
 
 
 def __getattr__(name: str) -> object:

@@ -14,6 +14,7 @@ StreamAdError                 exit code 1
 from __future__ import annotations
 
 __all__ = [
+    "SHOWN_CHARS",
     "AccessError",
     "ConfigError",
     "DataError",
@@ -23,7 +24,11 @@ __all__ = [
     "StreamAdError",
     "TableError",
     "UnavailableError",
+    "describe_found",
+    "shorten",
 ]
+
+SHOWN_CHARS = 80
 
 
 class StreamAdError(Exception):
@@ -80,3 +85,20 @@ class RecordError(DataError):
 
 class ModelError(StreamAdError):
     """Weights or a profile are missing, foreign or of another version."""
+
+
+def describe_found(found: object) -> str:
+    """A few words for a dead letter: scalars as they are (shortened to 80 characters), containers by their size."""
+    if isinstance(found, dict):
+        return f"an object of {len(found)} fields"
+    if isinstance(found, list):
+        return f"an array of {len(found)} elements"
+    if isinstance(found, str):
+        return "text " + shorten(repr(found[: SHOWN_CHARS + 1]))
+    if isinstance(found, int) and abs(found) >= 1 << 128:
+        return f"an integer of {found.bit_length()} bits"
+    return {"None": "null", "True": "true", "False": "false"}.get(repr(found), shorten(repr(found)))
+
+
+def shorten(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 3] + "..."

@@ -21,6 +21,7 @@ __all__ = [
     "AlertState",
     "Block",
     "DeadLetter",
+    "GroupLag",
     "Notification",
     "Observation",
     "Outputs",
@@ -30,6 +31,7 @@ __all__ = [
     "SeriesStatus",
     "SourcePosition",
     "SourceRecord",
+    "Table",
     "severity",
 ]
 
@@ -80,6 +82,24 @@ class Block:
     def observation(self, row: int) -> Observation:
         values = dict(zip(self.channels, self.values[row].tolist(), strict=True))
         return Observation(self.series, int(self.event_time_ns[row]), values)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Rows of one series in the file's order (times may repeat and run backwards).
+
+    times_ns: int64 [n], None where the file has no time column. values: float32 [n, channel], NaN = no reading.
+    labels: int8 [n], None where the file has no label column.
+    """
+
+    series: str
+    channels: tuple[str, ...]
+    times_ns: NDArray[np.int64] | None
+    values: NDArray[np.float32]
+    labels: NDArray[np.int8] | None
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +267,21 @@ class SeriesStatus:
     open_alerts: int
     detail: str = ""
     counters: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLag:
+    """How far a group is behind in one partition; `committed` None = it never committed there."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    beginning: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        return max(0, self.end - max(self.beginning, self.committed or 0))
 
 
 @dataclass(slots=True)

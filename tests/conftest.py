@@ -10,9 +10,9 @@ from contextlib import suppress
 import pytest
 from playwright.sync_api import Browser
 
-from tests.services.chromium import prepare_chromium, running_chromium
-from tests.services.errors import ServiceUnavailableError, skip_if_unavailable
-from tests.services.influxdb import (
+from tests.support.services.chromium import prepare_chromium, running_chromium
+from tests.support.services.errors import ServiceUnavailableError, skip_if_unavailable
+from tests.support.services.influxdb import (
     Influx,
     InfluxServer,
     create_bucket,
@@ -20,7 +20,7 @@ from tests.services.influxdb import (
     prepare_influxdb,
     running_influxdb,
 )
-from tests.services.kafka import KafkaServer, prepare_kafka, running_kafka
+from tests.support.services.kafka import KafkaServer, prepare_kafka, running_kafka
 
 _PREPARE = {
     prepare_kafka: {"kafka", "kafka_server"},

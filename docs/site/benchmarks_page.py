@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,3 @@ def history() -> str:
 
 def page() -> str:
     return "\n".join([_HEAD, accuracy(), throughput(), trust(), memory(), history()])
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(), encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stream_ad.plant import Plant
+from stream_ad.demo.plant import Plant
 
 STREAM_AD = str(Path(sys.executable).with_name("stream-ad"))
 TRAIN, TEST = 4000, 8000

@@ -32,7 +32,7 @@ def command(
     if test_notification is not None:
         _test(settings, test_notification)
         return
-    from stream_ad.client import Client
+    from stream_ad.sdk.client import Client
 
     with Client(settings) as client:
         if follow:
@@ -56,7 +56,7 @@ def command(
 def _test(settings: Settings, name: str) -> None:
     """ConfigError when there is no such route, UnavailableError when its receiver does not take the message."""
     from stream_ad.errors import ConfigError
-    from stream_ad.messages import compose, example
+    from stream_ad.notifications.rendering import compose, example
     from stream_ad.wiring import open_clock, open_notifier
 
     routes = {route.name: route for route in settings.notify.routes}
@@ -70,7 +70,8 @@ def _test(settings: Settings, name: str) -> None:
 def _document(alert: Alert) -> object:
     """The JSON that travels on the topic."""
     import msgspec
-    from stream_ad_connectors.alert_json import alert_to_json
+
+    from stream_ad.serde.alerts import alert_to_json
 
     return msgspec.Raw(alert_to_json(alert))
 

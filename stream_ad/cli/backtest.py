@@ -14,7 +14,7 @@ from stream_ad.cli.common import Json, emit_json, emit_table, say, settings_of
 from stream_ad.errors import StreamAdError
 
 if TYPE_CHECKING:
-    from stream_ad.backtest import Case
+    from stream_ad.offline.backtest import Case
     from stream_ad.ports import Scorer
     from stream_ad.settings import Settings
 
@@ -43,8 +43,7 @@ def command(
 ) -> None:
     """Fit on <series>.train.parquet, score every row of test as a worker would, write scores and summary.json."""
     chosen = settings_of(context, settings or ())
-    from stream_ad.backtest import find_cases, train_rows_of
-    from stream_ad.summary import summarize
+    from stream_ad.offline.backtest import find_cases, summarize, train_rows_of
 
     rows_of = train_rows_of(train_rows_file) if train_rows_file else None
     cases = find_cases(data, dataset or (), series or (), train_rows, rows_of)
@@ -90,8 +89,7 @@ def _prepare(settings: Settings) -> None:
 
 
 def _run(case: Case, out: Path) -> dict[str, Any]:
-    from stream_ad.backtest import score_case, write_scored
-    from stream_ad.summary import failed_row, summary_row
+    from stream_ad.offline.backtest import failed_row, score_case, summary_row, write_scored
 
     scorer: Scorer = _process["scorer"]
     begun = time.monotonic()

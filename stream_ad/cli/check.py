@@ -11,7 +11,7 @@ __all__ = ["command"]
 
 def command(context: typer.Context, as_json: Json = False) -> None:
     """Try config, broker, topics, records, store and models without changing anything."""
-    from stream_ad.cli.checkup import checkup
+    from stream_ad.cli.diagnostics import checkup
 
     findings = []
     for finding in checkup(options_of(context).config):

@@ -71,6 +71,6 @@ def emit_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 def utc(time_ns: int | None) -> str:
     """ISO-8601 UTC for people, to the millisecond; "-" when there is none."""
-    from stream_ad_connectors.alert_json import iso_utc
+    from stream_ad.serde.alerts import iso_utc
 
     return "-" if time_ns is None else iso_utc(time_ns // 1_000_000 * 1_000_000)

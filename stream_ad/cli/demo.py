@@ -20,6 +20,6 @@ def command(
 ) -> None:
     """Fit, score and alert on a simulated plant, without a broker or a store; ends with a report and pictures."""
     settings = settings_of(context) if options_of(context).config else None
-    from stream_ad.demo import run_demo
+    from stream_ad.demo.run import run_demo
 
     run_demo(seconds=seconds, out=out, seed=seed, settings=settings)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_ad.cli.common import Json, emit_json, emit_table, say, settings_of
-from stream_ad.cli.dlq_text import Form, cells, document, facts, place, shown_bytes, write_value
+from stream_ad.cli.dlq_format import Form, cells, document, facts, place, shown_bytes, write_value
 from stream_ad.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _Filter:
     @classmethod
     def of(cls, reason: str | None, topic: str | None, series_key: str | None, start: str | None) -> _Filter:
         """ConfigError when `start` is no moment."""
-        from stream_ad.moments import moment_ns
+        from stream_ad.timestamps import moment_ns
 
         start_ns = None if start is None else moment_ns(start, name="--start")
         return cls(reason, topic, None if series_key is None else series_key.encode(), start_ns)
@@ -178,12 +178,12 @@ def _replay(
 
 def _send(settings: Settings, letters: Iterable[DeadLetter], *, dry_run: bool) -> tuple[Counter[str], dict[str, str]]:
     """How many by topic, and place -> why not."""
-    from stream_ad_connectors.kafka_publisher import KafkaPublisher
+    from stream_ad.wiring import open_publisher
 
     sent: Counter[str] = Counter()
     refused: dict[str, str] = {}
     done: set[bytes] = set()  # several letters of one record, and of its replays
-    publisher = KafkaPublisher(settings.kafka)
+    publisher = open_publisher(settings)
     try:
         for letter in letters:
             record, at = letter.record, letter.record.position

@@ -40,8 +40,8 @@ def command(
 ) -> None:
     """Fit each series of files or history and promote its profile: workers score with it from their next start on."""
     from stream_ad.durations import duration_ns
-    from stream_ad.fit import file_tables, fit_tables, history_tables
-    from stream_ad.moments import moment_ns
+    from stream_ad.offline.fit import file_tables, fit_tables, history_tables
+    from stream_ad.timestamps import moment_ns
     from stream_ad.wiring import build_scorer, open_history, open_profiles
 
     files = files or []

@@ -65,8 +65,8 @@ def _ask() -> dict[str, Any]:
 
 
 def _render(given: dict[str, Any]) -> str:
-    from stream_ad.cli.template import render_config
     from stream_ad.durations import duration_ns
+    from stream_ad.settings.template import render_config
 
     if given["kafka"] and not given["topic"]:
         raise ConfigError("--kafka is given without a topic", mend="add --topic")

@@ -14,9 +14,8 @@ from stream_ad.cli.common import Json, emit_json, say, settings_of
 from stream_ad.errors import ConfigError, StreamAdError
 
 if TYPE_CHECKING:
-    from stream_ad_connectors.kafka_publisher import KafkaPublisher
-
-    from stream_ad.replay import Plan
+    from stream_ad.ports import RecordPublisher
+    from stream_ad.runtime.replay import Plan
     from stream_ad.settings import Settings, Subscription
 
 __all__ = ["command"]
@@ -39,12 +38,9 @@ def command(
 ) -> None:
     """Send the rows of files to a topic, in event-time order. Without --start the last row is now when it is sent."""
     settings = settings_of(context)
-    from stream_ad_connectors.files import read_table
-    from stream_ad_connectors.kafka_publisher import KafkaPublisher
-
-    from stream_ad.moments import moment_ns
-    from stream_ad.replay import Encoder, plan_replay, replay, subscription_for
-    from stream_ad.wiring import open_clock
+    from stream_ad.runtime.replay import Encoder, plan_replay, replay, subscription_for
+    from stream_ad.timestamps import moment_ns
+    from stream_ad.wiring import open_clock, open_publisher, read_table
 
     clock, subscription, unit = open_clock(), subscription_for(settings, topic), _unit(time_unit)
     encoder = Encoder(subscription)
@@ -58,7 +54,7 @@ def command(
         quantum_ns=encoder.quantum_ns,
     )
     _have_topic(settings, topic, partitions if create else None)
-    publisher = KafkaPublisher(settings.kafka)
+    publisher = open_publisher(settings)
     with _closing(publisher), _bar(plan.rows, topic) as progress:
         begun = clock.monotonic_s()
         sent = replay(plan, topic, publisher, encoder, clock, progress=progress)
@@ -74,7 +70,7 @@ def _tell(plan: Plan, topic: str, sent: int, seconds: float, *, as_json: bool) -
 
 
 @contextmanager
-def _closing(publisher: KafkaPublisher) -> Iterator[None]:
+def _closing(publisher: RecordPublisher) -> Iterator[None]:
     """Closes it; after an error without hiding that error behind another one."""
     try:
         yield
@@ -116,9 +112,9 @@ def _step_ns(step: str | None, subscription: Subscription | None) -> int | None:
 
 def _have_topic(settings: Settings, topic: str, partitions: int | None) -> None:
     """ConfigError when the topic is missing and `partitions` does not say how to make it."""
-    from stream_ad_connectors.kafka_admin import KafkaAdmin
+    from stream_ad.wiring import open_admin
 
-    admin = KafkaAdmin(settings.kafka)
+    admin = open_admin(settings)
     try:
         if topic in admin.topics():
             return

@@ -54,7 +54,7 @@ def command(
     if form is Format.PARQUET and out is None and sys.stdout.isatty():
         raise ConfigError("parquet is not for a terminal", mend="add --out FILE")
     settings = settings_of(context)
-    from stream_ad.moments import END_NS, moment_ns
+    from stream_ad.timestamps import END_NS, moment_ns
     from stream_ad.wiring import open_store
 
     start_ns = moment_ns(start, name="--start")
@@ -75,7 +75,7 @@ def command(
 
 
 def _batches(store: Store, series: str, start_ns: int, stop_ns: int, *, detail: bool) -> list[ScoreBatch]:
-    from stream_ad.frames import check_slots
+    from stream_ad.sdk.frames import check_slots
 
     check_slots(store.scores.score_extent(series, start_ns, stop_ns), series, channels=detail)
     return store.scores.scores(series, start_ns, stop_ns, detail=detail)
@@ -83,7 +83,7 @@ def _batches(store: Store, series: str, start_ns: int, stop_ns: int, *, detail: 
 
 def _nothing(store: Store, series: str, start_ns: int, stop_ns: int, *, open_end: bool) -> DataError:
     """Says when there are scores, or which series have some."""
-    from stream_ad.moments import END_NS
+    from stream_ad.timestamps import END_NS
 
     counts = store.scores.score_counts()
     asked = f"since {utc(start_ns)}" if open_end else f"from {utc(start_ns)} to {utc(stop_ns)}"
@@ -101,7 +101,7 @@ def _nothing(store: Store, series: str, start_ns: int, stop_ns: int, *, open_end
 
 
 def _plot(path: Path, series: str, start_ns: int, stop_ns: int, max_points: int, store: Store) -> None:
-    from stream_ad.plots import plot_scores
+    from stream_ad.sdk.plots import plot_scores
 
     trace = store.scores.score_trace(series, start_ns, stop_ns, max_points=max_points)
     if not len(trace):
@@ -138,8 +138,8 @@ def _write(form: Format, told: _Told, out: Path | None, channels: bool) -> None:
 
 
 def _frame(told: _Told, *, channels: bool) -> pd.DataFrame:
-    from stream_ad.frames import score_frame, trace_frame
     from stream_ad.records import ScoreTrace
+    from stream_ad.sdk.frames import score_frame, trace_frame
 
     return trace_frame(told) if isinstance(told, ScoreTrace) else score_frame(told, channels=channels)
 
@@ -160,10 +160,9 @@ def _to_file(form: Format, told: _Told, out: Path | None, channels: bool) -> Non
 
 
 def _documents(told: _Told, channels: bool) -> list[dict[str, Any]]:
-    from stream_ad_connectors.alert_json import iso_utc
-
-    from stream_ad.frames import DETAILS, score_points
     from stream_ad.records import ScoreTrace, severity
+    from stream_ad.sdk.frames import DETAILS, score_points
+    from stream_ad.serde.alerts import iso_utc
 
     if isinstance(told, ScoreTrace):
         points = zip(told.event_time_ns.tolist(), told.score.tolist(), strict=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from stream_ad.cli.common import say, settings_of
-from stream_ad.logs import LogFormat, format_logs
+from stream_ad.observability.logs import LogFormat, format_logs
 
 __all__ = ["command"]
 

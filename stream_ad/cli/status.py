@@ -45,7 +45,7 @@ def command(context: typer.Context, as_json: Json = False) -> None:
 
 
 def _document(status: SeriesStatus, counts: dict[str, int]) -> dict[str, Any]:
-    from stream_ad_connectors.alert_json import iso_utc
+    from stream_ad.serde.alerts import iso_utc
 
     return {
         **{name: getattr(status, name) for name in status.__dataclass_fields__},

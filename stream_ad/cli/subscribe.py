@@ -32,7 +32,7 @@ def command(
     if topic is None:
         _list(settings, as_json)
         return
-    from stream_ad.client import Client
+    from stream_ad.sdk.client import Client
 
     with Client(settings) as client:
         if remove:
@@ -56,8 +56,8 @@ def _fields(pairs: list[str], step: str | None) -> dict[str, str]:
 
 
 def _list(settings: Settings, as_json: bool) -> None:
-    from stream_ad.subscriptions import listed
     from stream_ad.wiring import open_subscriptions
+    from stream_ad.wiring.subscriptions import listed
 
     with closing(open_subscriptions(settings)) as store:
         found: list[dict[str, Any]] = listed(settings, store)

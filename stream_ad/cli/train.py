@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Train one model for a group of alike series; detector.scorer = "group" then scores with it."""
     settings = settings_of(context)
-    from stream_ad.train import train_files
+    from stream_ad.offline.train import train_files
 
     begun = told = time.monotonic()
 

@@ -9,7 +9,7 @@ import typer
 
 from stream_ad.cli.common import settings_of
 from stream_ad.errors import StreamAdError
-from stream_ad.logs import LogFormat, format_logs
+from stream_ad.observability.logs import LogFormat, format_logs
 
 __all__ = ["command"]
 
@@ -30,7 +30,7 @@ def command(
     logging.getLogger("stream_ad").setLevel(logging.INFO)
     logging.getLogger("stream_ad_connectors").setLevel(logging.INFO)
     format_logs(settings.observability.log_format)
-    from stream_ad.worker import run_worker
+    from stream_ad.runtime.worker import run_worker
 
     try:
         run_worker(settings)

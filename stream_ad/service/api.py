@@ -12,14 +12,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
-from stream_ad_connectors.alert_json import iso_utc
 
-from stream_ad.client import Client
 from stream_ad.errors import ConfigError
-from stream_ad.moments import END_NS, moment_ns
 from stream_ad.records import Alert, AlertState, ScoreBatch
-from stream_ad.service.access import Admin, Reader, Writer
-from stream_ad.service.documents import (
+from stream_ad.sdk.client import Client
+from stream_ad.serde.alerts import iso_utc
+from stream_ad.service.auth import Admin, Reader, Writer
+from stream_ad.service.dependencies import Held
+from stream_ad.service.live_feed import Event, Feed
+from stream_ad.service.schemas import (
     AlertDocument,
     AlertPage,
     Scores,
@@ -30,10 +31,9 @@ from stream_ad.service.documents import (
     status_document,
     trace_document,
 )
-from stream_ad.service.feed import Event, Feed
-from stream_ad.service.parts import Held
-from stream_ad.subscriptions import listed
+from stream_ad.timestamps import END_NS, moment_ns
 from stream_ad.wiring import open_subscriptions, subscribed
+from stream_ad.wiring.subscriptions import listed
 
 __all__ = ["router"]
 

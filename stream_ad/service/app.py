@@ -19,11 +19,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from stream_ad.errors import AccessError, ConfigError, DataError, StreamAdError, UnavailableError
 from stream_ad.service import api, pages
-from stream_ad.service.access import Access, Admin
-from stream_ad.service.documents import Problem
-from stream_ad.service.feed import Feed
-from stream_ad.service.guard import Guard, Measures, problem
-from stream_ad.service.parts import Held, Parts
+from stream_ad.service.auth import Access, Admin
+from stream_ad.service.dependencies import Held, Parts
+from stream_ad.service.live_feed import Feed
+from stream_ad.service.middleware import Guard, Measures, problem
+from stream_ad.service.schemas import Problem
 from stream_ad.settings import Settings
 from stream_ad.wiring import group_lag, open_store
 

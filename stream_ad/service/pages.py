@@ -12,8 +12,8 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 
-from stream_ad.service.access import Reader, RefusedError
-from stream_ad.service.parts import Held
+from stream_ad.service.auth import Reader, RefusedError
+from stream_ad.service.dependencies import Held
 
 __all__ = ["router"]
 

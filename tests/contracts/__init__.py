@@ -12,5 +12,4 @@ pytest.register_assert_rewrite(
     "tests.contracts.check_sink_alerts",
     "tests.contracts.check_source",
     "tests.contracts.check_state_store",
-    "tests.contracts.sink_samples",
 )

@@ -14,7 +14,7 @@ import pytest
 
 from stream_ad.errors import ModelError
 from stream_ad.ports import Fitted, Profile, ProfileStore
-from tests.contracts.sink_samples import AWKWARD_NAMES
+from tests.support.sink_samples import AWKWARD_NAMES
 
 __all__ = ["PROFILE_STORE_CHECKS", "check_profile_store"]
 

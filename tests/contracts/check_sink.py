@@ -18,7 +18,7 @@ from collections.abc import Callable
 from stream_ad.records import Outputs
 from tests.contracts.check_sink_alerts import ALERT_CHECKS
 from tests.contracts.check_sink_history import HISTORY_CHECKS
-from tests.contracts.sink_samples import (
+from tests.support.sink_samples import (
     AWKWARD_NAMES,
     SinkPromises,
     SinkUnderTest,

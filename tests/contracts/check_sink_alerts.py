@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from stream_ad.records import SILENT_RULE, Alert, AlertState, DeadLetter, Outputs, SourcePosition, SourceRecord
-from tests.contracts.sink_samples import AWKWARD_NAMES, FAR_NS, SinkPromises, SinkUnderTest, alert, eventually, status
+from tests.support.sink_samples import AWKWARD_NAMES, FAR_NS, SinkPromises, SinkUnderTest, alert, eventually, status
 
 
 def an_alert_shows_its_newest_state(target: SinkUnderTest, promises: SinkPromises) -> None:

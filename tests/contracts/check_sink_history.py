@@ -9,7 +9,8 @@ import pytest
 
 from stream_ad.errors import DataError
 from stream_ad.records import ScoreBatch, ScoreExtent
-from tests.contracts.sink_samples import (
+from tests.reference.history import expect_trace
+from tests.support.sink_samples import (
     AWKWARD_NAMES,
     FAR_NS,
     SinkPromises,
@@ -19,7 +20,6 @@ from tests.contracts.sink_samples import (
     slots,
     write_scores,
 )
-from tests.naive_history import expect_trace
 
 __all__ = ["HISTORY_CHECKS"]
 

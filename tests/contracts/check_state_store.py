@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from stream_ad.ports import StateStore
-from tests.contracts.sink_samples import AWKWARD_NAMES
+from tests.support.sink_samples import AWKWARD_NAMES
 
 __all__ = ["STATE_STORE_CHECKS", "StateStoreUnderTest", "check_state_store"]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stream_ad_connectors.bus import BusSource
-from stream_ad_connectors.file_source import FileSource
-from stream_ad_connectors.files import Table
-from stream_ad_connectors.observations import table_records
-from stream_ad_connectors.profiles import FsProfileStore
-from stream_ad_connectors.sqlite import SqliteStore
+from stream_ad_connectors.files.source import FileSource
+from stream_ad_connectors.in_process.bus import BusSource
+from stream_ad_connectors.profile_store.store import FsProfileStore
+from stream_ad_connectors.sqlite.store import SqliteStore
 
 from stream_ad.ports import ProfileStore
+from stream_ad.records import Table
+from stream_ad.serde.encoder import table_records
 from tests.contracts.check_profile_store import PROFILE_STORE_CHECKS, check_profile_store
 from tests.contracts.check_sink import SINK_CHECKS, SinkCheck, SinkPromises, SinkUnderTest, check_sink
 from tests.contracts.check_source import SourceUnderTest, check_source

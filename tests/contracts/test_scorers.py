@@ -8,20 +8,20 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from stream_ad_models.ar import ArScorer
-from stream_ad_models.control import ControlScorer
-from stream_ad_models.coverage import NEUTRAL_BANDS
-from stream_ad_models.denoiser import Denoiser, DenoiserConfig
-from stream_ad_models.features import LEVELS, SHAPE
-from stream_ad_models.group import GroupImputer
-from stream_ad_models.hst import HalfSpaceScorer
-from stream_ad_models.iforest import IsolationForestScorer
-from stream_ad_models.imputer import UniversalImputer
-from stream_ad_models.kmeans import KMeansScorer
-from stream_ad_models.matrixprofile import MatrixProfileScorer
-from stream_ad_models.pca import PcaScorer
-from stream_ad_models.scorers import ImputationScorer, MemoryScorer
-from stream_ad_models.seasonal import SeasonalScorer
+from stream_ad_models.baselines.ar import ArScorer
+from stream_ad_models.baselines.control import ControlScorer
+from stream_ad_models.baselines.hst import HalfSpaceScorer
+from stream_ad_models.baselines.iforest import IsolationForestScorer
+from stream_ad_models.baselines.kmeans import KMeansScorer
+from stream_ad_models.baselines.matrixprofile import MatrixProfileScorer
+from stream_ad_models.baselines.pca import PcaScorer
+from stream_ad_models.baselines.seasonal import SeasonalScorer
+from stream_ad_models.imputer.denoiser import Denoiser, DenoiserConfig
+from stream_ad_models.imputer.group import GroupImputer
+from stream_ad_models.imputer.imputer import UniversalImputer
+from stream_ad_models.imputer.intervals import NEUTRAL_BANDS
+from stream_ad_models.memory.features import LEVELS, SHAPE
+from stream_ad_models.scorer.imputation_scorer import ImputationScorer, MemoryScorer
 
 from stream_ad.errors import ConfigError, DataError, ModelError
 from stream_ad.ports import Scorer, Window

@@ -14,11 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = ("stream_ad", "connectors", "models")
-AROUND = ("tests", "benchmarks")
-OWN = {"stream_ad", "stream_ad_connectors", "stream_ad_models", "tests", "benchmarks"} | {
-    path.stem
-    for path in (ROOT / "benchmarks").glob("*.py")  # these run as scripts, beside one another
-}
+AROUND = ("tests", "benchmarks", "docs")
+OWN = {"stream_ad", "stream_ad_connectors", "stream_ad_models", "tests", "benchmarks", "docs"}
 LOCKS = ("requirements.lock", "requirements-nodeps.lock")
 UNNAMED = {  # what the web framework imports when it is asked to, and packages whose files the page serves
     "fastapi-offline", "itsdangerous", "jinja2", "plotly", "python-multipart",

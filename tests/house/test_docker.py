@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from stream_ad.cli.app import app
 from stream_ad.errors import ConfigError
-from stream_ad.meters import MEASURES
+from stream_ad.observability.metrics import MEASURES
 from stream_ad.settings import Settings, load_settings
-from tests.house.docker_files import DOCKER, ROOT, dashboards, instructions, queries, read_yaml
-from tests.services.influxdb_build import INFLUXDB_VERSION
-from tests.services.kafka import KAFKA_VERSION
+from tests.support.docker_files import DOCKER, ROOT, dashboards, instructions, queries, read_yaml
+from tests.support.services.influxdb_build import INFLUXDB_VERSION
+from tests.support.services.kafka import KAFKA_VERSION
 
 IMAGE = instructions(DOCKER / "Dockerfile")
 COMPOSE: dict[str, Any] = read_yaml(DOCKER / "compose.yaml")

@@ -1,7 +1,8 @@
-"""Imports go down only, and every module of the product has chosen its floor."""
+"""Imports go down only, and every room of the product has chosen its layer."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PURE_AND_BELOW = 2  # the two lowest floors
 
 
 def contracts() -> dict[str, dict[str, Any]]:
@@ -18,9 +18,9 @@ def contracts() -> dict[str, dict[str, Any]]:
     return {contract["id"]: contract for contract in tool["contracts"]}
 
 
-def floors() -> list[set[str]]:
-    """Modules of every floor, top first."""
-    return [set(re.findall(r"\w+", layer)) for layer in contracts()["floors"]["layers"]]
+def rooms() -> list[set[str]]:
+    """Rooms of every layer, top first."""
+    return [set(re.findall(r"\w+", layer)) for layer in contracts()["rooms"]["layers"]]
 
 
 def modules() -> set[str]:
@@ -41,17 +41,34 @@ def test_imports_go_down_only() -> None:
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
 
 
-def test_every_module_has_chosen_its_floor() -> None:
-    named = set().union(*floors())
+def test_every_room_has_chosen_its_layer() -> None:
+    named = set().union(*rooms())
     missing = modules() - named
     assert not missing, f"name {sorted(missing)} in a layer of [tool.importlinter] in pyproject.toml"
 
 
-def test_no_module_stands_on_two_floors() -> None:
-    every = [name for floor in floors() for name in floor]
+def test_no_module_stands_on_two_rooms() -> None:
+    every = [name for layer in rooms() for name in layer]
     assert len(every) == len(set(every))
 
 
-def test_the_pure_floors_are_held_free_of_clocks_and_services() -> None:
-    held = {name.removeprefix("stream_ad.") for name in contracts()["pure"]["source_modules"]}
-    assert held == set().union(*floors()[-PURE_AND_BELOW:])
+def test_rooms_below_wiring_are_held_free_of_clocks_and_services() -> None:
+    pure = {name.removeprefix("stream_ad.") for name in contracts()["pure"]["source_modules"]}
+    order = [sorted(layer) for layer in rooms()]
+    below = set().union(*rooms()[order.index(["detection"]) :])
+    assert below <= pure
+
+
+def test_only_wiring_may_import_adapters_and_numerics() -> None:
+    held = {name.removeprefix("stream_ad.") for name in contracts()["one-composition-root"]["source_modules"]}
+    assert held == modules() - {"wiring"}
+
+
+def test_every_room_says_what_may_be_in_it() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for package in ("stream_ad", "connectors/stream_ad_connectors", "models/stream_ad_models")
+        for path in (ROOT / package).rglob("__init__.py")
+        if not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert not silent

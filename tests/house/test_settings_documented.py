@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stream_ad.settings_docs import sections, settings_page
+from docs.site.settings_page import settings_page
+from stream_ad.settings.template import sections
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -18,10 +19,6 @@ def test_every_section_and_setting_is_described() -> None:
         if not field.description
     ]
     assert not bare
-
-
-def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == settings_page(), "run make docs"
 
 
 def test_the_page_holds_no_secret_default() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.drills import World
-from tests.integration.drills.outage import measure_outage
-from tests.services.errors import skip_if_unavailable
+from tests.support.drills import World
+from tests.support.drills.outage import measure_outage
+from tests.support.services.errors import skip_if_unavailable
 
 
 @pytest.mark.integration

@@ -11,18 +11,18 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 import pytest
-from stream_ad_connectors.kafka_admin import KafkaAdmin
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
-from stream_ad_connectors.kafka_sink import KafkaSink
-from stream_ad_connectors.kafka_tail import KafkaTail
+from stream_ad_connectors.kafka.admin import KafkaAdmin
+from stream_ad_connectors.kafka.publisher import KafkaPublisher
+from stream_ad_connectors.kafka.sink import KafkaSink
+from stream_ad_connectors.kafka.tail import KafkaTail
 
 from stream_ad import Client, cli, wiring
 from stream_ad.errors import ConfigError, UnavailableError
 from stream_ad.records import AlertState, Observation, Outputs
 from stream_ad.settings import KafkaSettings, Settings, load_settings
-from tests.contracts.sink_samples import SinkPromises, alert
-from tests.fakes import LevelScorer
-from tests.services.influxdb import Influx
+from tests.support.fakes import LevelScorer
+from tests.support.services.influxdb import Influx
+from tests.support.sink_samples import SinkPromises, alert
 
 NOWHERE = "127.0.0.1:9"
 T = TypeVar("T")
@@ -34,7 +34,7 @@ def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: 
     """Runs a command line in this process with a light scorer; its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(wiring, "build_scorer", lambda settings: LevelScorer())
-    monkeypatch.setattr("stream_ad.cli.checkup.build_scorer", lambda settings: LevelScorer())
+    monkeypatch.setattr("stream_ad.cli.diagnostics.build_scorer", lambda settings: LevelScorer())
     monkeypatch.setenv("STREAM_AD__KAFKA__REQUEST_TIMEOUT_S", "3")
 
     def run(*args: object) -> tuple[int, str, str]:

@@ -17,16 +17,16 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from stream_ad_connectors.influx import InfluxStore
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
+from stream_ad_connectors.influxdb.store import InfluxStore
+from stream_ad_connectors.kafka.publisher import KafkaPublisher
 
 from stream_ad.settings import InfluxSettings, KafkaSettings, Settings
-from tests.house.docker_files import DOCKER, dashboards, instructions, queries, read_yaml
-from tests.integration.jobs import STREAM_AD
-from tests.services.errors import skip_if_unavailable
-from tests.services.influxdb import Influx
-from tests.services.kafka import KafkaServer, broker_answers, create_topics
-from tests.services.process import HOST, free_ports, http_get, wait_until
+from tests.support.docker_files import DOCKER, dashboards, instructions, queries, read_yaml
+from tests.support.jobs import STREAM_AD
+from tests.support.services.errors import skip_if_unavailable
+from tests.support.services.influxdb import Influx
+from tests.support.services.kafka import KafkaServer, broker_answers, create_topics
+from tests.support.services.process import HOST, free_ports, http_get, wait_until
 
 SERVICES: dict[str, Any] = read_yaml(DOCKER / "compose.yaml")["services"]
 IMAGE = instructions(DOCKER / "Dockerfile")

@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from stream_ad_connectors.influx import InfluxStore
-from stream_ad_connectors.kafka_admin import KafkaAdmin, ensure_topics
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
-from stream_ad_connectors.kafka_sink import KafkaSink
-from stream_ad_connectors.kafka_source import KafkaSource
-from stream_ad_connectors.kafka_state import KafkaStateStore
+from stream_ad_connectors.influxdb.store import InfluxStore
+from stream_ad_connectors.kafka.admin import KafkaAdmin, ensure_topics
+from stream_ad_connectors.kafka.publisher import KafkaPublisher
+from stream_ad_connectors.kafka.sink import KafkaSink
+from stream_ad_connectors.kafka.source import KafkaSource
+from stream_ad_connectors.kafka.state_store import KafkaStateStore
 
 from stream_ad.records import AlertState, Outputs
 from stream_ad.settings import InfluxSettings, KafkaSettings, Settings
 from tests.contracts.check_sink import SINK_CHECKS, SinkCheck, SinkPromises, SinkUnderTest
 from tests.contracts.check_source import SOURCE_CHECKS, SourceUnderTest
 from tests.contracts.check_state_store import STATE_STORE_CHECKS, StateStoreUnderTest
-from tests.contracts.sink_samples import alert
-from tests.services.influxdb import Influx, create_bucket, delete_bucket
+from tests.support.services.influxdb import Influx, create_bucket, delete_bucket
+from tests.support.sink_samples import alert
 
 # Tells episodes of one rule and start apart by their ids; InfluxDB does so by series, rule and start, see below.
 BY_ID = "two_alerts_of_one_start_stay_two"

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from influxdb_client.client.influxdb_client import InfluxDBClient
-from stream_ad_connectors.influx import InfluxStore
+from stream_ad_connectors.influxdb.store import InfluxStore
 
 from stream_ad.records import AlertState, Outputs
 from stream_ad.settings import InfluxSettings, Settings
-from tests.contracts.sink_samples import STEP_NS, SinkPromises, alert, batch, status
-from tests.house.docker_files import dashboards, queries
-from tests.services.influxdb import Influx, create_bucket, delete_bucket
+from tests.support.docker_files import dashboards, queries
+from tests.support.services.influxdb import Influx, create_bucket, delete_bucket
+from tests.support.sink_samples import STEP_NS, SinkPromises, alert, batch, status
 
 LOUD, CALM, NEW = 'pump "1", hall 2', "pump-2", "pump-3"
 SLOTS = 1800

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stream_ad_connectors.kafka_admin import KafkaAdmin
-from stream_ad_connectors.kafka_dead_letters import KafkaDeadLetterReader
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
-from stream_ad_connectors.kafka_sink import KafkaSink
-from stream_ad_connectors.kafka_tail import KafkaTail
+from stream_ad_connectors.kafka.admin import KafkaAdmin
+from stream_ad_connectors.kafka.dead_letters import KafkaDeadLetterReader
+from stream_ad_connectors.kafka.publisher import KafkaPublisher
+from stream_ad_connectors.kafka.sink import KafkaSink
+from stream_ad_connectors.kafka.tail import KafkaTail
 
 from stream_ad import cli
 from stream_ad.errors import ConfigError, UnavailableError

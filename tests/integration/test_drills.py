@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.drills import Plan, World, run_drill
-from tests.integration.drills.faults import kinds
-from tests.services.errors import skip_if_unavailable
+from tests.support.drills import Plan, World, run_drill
+from tests.support.drills.faults import kinds
+from tests.support.services.errors import skip_if_unavailable
 
 
 @pytest.mark.integration

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS
-from stream_ad_connectors.profiles import FsProfileStore
+from stream_ad_connectors.profile_store.store import FsProfileStore
 
 from stream_ad.cli import run
-from tests.services.influxdb import Influx
+from tests.support.services.influxdb import Influx
 
 START_NS = 1_767_225_600_000_000_000
 STEP_NS = 10_000_000_000

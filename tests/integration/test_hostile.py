@@ -1,4 +1,4 @@
-"""A few thousand hostile records, by the code of benchmarks/hostile.py."""
+"""A few thousand hostile records, by the code of benchmarks/reliability/hostile.py."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.hostile import run_hostile
-from tests.services.influxdb import Influx
+from tests.support.hostile.stream import run_hostile
+from tests.support.services.influxdb import Influx
 
 
 @pytest.mark.parametrize("embedded", [False, True], ids=["influxdb", "embedded"])

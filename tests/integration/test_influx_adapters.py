@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from stream_ad_connectors.influx import InfluxStore
-from stream_ad_connectors.influx_client import InfluxConnection
-from stream_ad_connectors.influx_history import InfluxHistoryReader, flux_string
+from stream_ad_connectors.influxdb.client import InfluxConnection
+from stream_ad_connectors.influxdb.history import InfluxHistoryReader, flux_string
+from stream_ad_connectors.influxdb.store import InfluxStore
 
 from stream_ad.errors import AccessError, ConfigError, DataError, UnavailableError
 from stream_ad.records import Alert, AlertChannel, AlertState, Outputs
 from stream_ad.settings import InfluxSettings, Settings
-from tests.contracts.sink_samples import START_NS, SinkPromises, alert, batch, status
-from tests.services.influxdb import Influx
+from tests.support.services.influxdb import Influx
+from tests.support.sink_samples import START_NS, SinkPromises, alert, batch, status
 
 FAR_NS = 2**62
 TIMES = [START_NS + i for i in range(10)]

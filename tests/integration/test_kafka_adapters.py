@@ -13,19 +13,19 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import MemberToRemove
 from kafka.structs import OffsetAndMetadata
-from stream_ad_connectors.kafka_admin import KafkaAdmin, ensure_topics
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
-from stream_ad_connectors.kafka_sink import MAX_VALUE_BYTES, KafkaSink, alert_from_json
-from stream_ad_connectors.kafka_source import KafkaSource
-from stream_ad_connectors.kafka_state import KafkaStateStore
+from stream_ad_connectors.kafka.admin import KafkaAdmin, ensure_topics
+from stream_ad_connectors.kafka.publisher import KafkaPublisher
+from stream_ad_connectors.kafka.sink import MAX_VALUE_BYTES, KafkaSink, alert_from_json
+from stream_ad_connectors.kafka.source import KafkaSource
+from stream_ad_connectors.kafka.state_store import KafkaStateStore
 
 from stream_ad.errors import ConfigError, StreamAdError, UnavailableError
 from stream_ad.ports import Checkpoint
 from stream_ad.records import AlertState, Outputs
 from stream_ad.settings import KafkaSettings
 from tests.contracts.check_source import Listener
-from tests.contracts.sink_samples import SinkPromises, alert
-from tests.integration.kafka_helpers import LETTER, consume, fill, read_until, running
+from tests.support.kafka_helpers import LETTER, consume, fill, read_until, running
+from tests.support.sink_samples import SinkPromises, alert
 
 DOWN = KafkaSettings(bootstrap="127.0.0.1:1", request_timeout_s=1.0)
 

@@ -10,17 +10,17 @@ from functools import partial
 from typing import Any, TypeVar
 
 import pytest
-from stream_ad_connectors.kafka_admin import KafkaAdmin, ensure_topics
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
-from stream_ad_connectors.kafka_sink import KafkaSink
-from stream_ad_connectors.kafka_state import KafkaStateStore
+from stream_ad_connectors.kafka.admin import KafkaAdmin, ensure_topics
+from stream_ad_connectors.kafka.publisher import KafkaPublisher
+from stream_ad_connectors.kafka.sink import KafkaSink
+from stream_ad_connectors.kafka.state_store import KafkaStateStore
 
 from stream_ad.errors import UnavailableError
 from stream_ad.records import Outputs
 from stream_ad.settings import KafkaSettings
-from tests.integration.kafka_helpers import LETTER, consume, fill, read_until, running
-from tests.services.kafka import KafkaServer
-from tests.services.process import wait_until
+from tests.support.kafka_helpers import LETTER, consume, fill, read_until, running
+from tests.support.services.kafka import KafkaServer
+from tests.support.services.process import wait_until
 
 T = TypeVar("T")
 

@@ -12,12 +12,12 @@ import pandas as pd
 import psutil
 import pytest
 from kafka import KafkaConsumer
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
+from stream_ad_connectors.kafka.publisher import KafkaPublisher
 
 from stream_ad.settings import KafkaSettings
-from tests.integration.jobs import START, START_NS, STEP_NS, Job, opened_jobs, write_plant
-from tests.services.influxdb import Influx
-from tests.services.process import wait_until
+from tests.support.jobs import START, START_NS, STEP_NS, Job, opened_jobs, write_plant
+from tests.support.services.influxdb import Influx
+from tests.support.services.process import wait_until
 
 TRAIN, TEST = 2000, 900
 

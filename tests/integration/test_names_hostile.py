@@ -9,14 +9,14 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stream_ad_connectors.influx import InfluxStore
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
-from stream_ad_connectors.sqlite import SqliteStore
+from stream_ad_connectors.influxdb.store import InfluxStore
+from stream_ad_connectors.kafka.publisher import KafkaPublisher
+from stream_ad_connectors.sqlite.store import SqliteStore
 
 from stream_ad import Client, wiring
-from stream_ad.ingest import Ingest, IngestLimits
-from stream_ad.pipeline import Pipeline
+from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.records import Outputs
+from stream_ad.runtime.consumer_loop import Ingest, IngestLimits
 from stream_ad.settings import (
     DetectorSettings,
     InfluxSettings,
@@ -25,9 +25,9 @@ from stream_ad.settings import (
     Settings,
     Subscription,
 )
-from tests.contracts.sink_samples import START_NS, batch
-from tests.fakes import LevelScorer
-from tests.services.influxdb import Influx
+from tests.support.fakes import LevelScorer
+from tests.support.services.influxdb import Influx
+from tests.support.sink_samples import START_NS, batch
 
 FAR_NS = 2**62
 TAKEN = (
@@ -119,7 +119,7 @@ async def test_names_stay_names_on_the_real_path(
 
 
 def admin_topic(made: Settings, topic: str) -> None:
-    from stream_ad_connectors.kafka_admin import KafkaAdmin
+    from stream_ad_connectors.kafka.admin import KafkaAdmin
 
     admin = KafkaAdmin(made.kafka)
     admin.create_topic(topic, 1)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stream_ad_connectors.kafka_sink import KafkaSink
+from stream_ad_connectors.kafka.sink import KafkaSink
 
 from stream_ad.records import Alert, AlertChannel, AlertState, Outputs
 from stream_ad.settings import KafkaSettings
-from tests.integration.jobs import START_NS, Job, opened_jobs
-from tests.services.influxdb import Influx
-from tests.services.process import free_ports, wait_until
+from tests.support.jobs import START_NS, Job, opened_jobs
+from tests.support.services.influxdb import Influx
+from tests.support.services.process import free_ports, wait_until
 
 S = 1_000_000_000
 SECRET = "token-of-the-team"  # part of an address that must not be shown

@@ -15,13 +15,13 @@ from typing import Any, Self
 import pytest
 from kafka import KafkaConsumer
 from prometheus_client.parser import text_string_to_metric_families
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
+from stream_ad_connectors.kafka.publisher import KafkaPublisher
 
 from stream_ad.settings import KafkaSettings
-from tests.integration.jobs import START, START_NS, STEP_NS, Job, opened_jobs, write_plant
-from tests.services.influxdb import Influx
-from tests.services.kafka import KafkaServer
-from tests.services.process import free_ports, http_get, wait_until
+from tests.support.jobs import START, START_NS, STEP_NS, Job, opened_jobs, write_plant
+from tests.support.services.influxdb import Influx
+from tests.support.services.kafka import KafkaServer
+from tests.support.services.process import free_ports, http_get, wait_until
 
 TRAIN, TEST = 2000, 600
 WORD_OF_NONE = re.compile(r"away for (\d+) s")
@@ -227,11 +227,11 @@ def test_a_frozen_broker_makes_a_worker_wait_and_does_not_kill_it(make_job: Make
 
 STALL = """
 import sys, threading, time
-from stream_ad_connectors.machine import MachineSource
-from stream_ad_connectors.sqlite import SqliteStore
-from stream_ad.logs import format_logs
+from stream_ad_connectors.host.metrics import MachineSource
+from stream_ad_connectors.sqlite.store import SqliteStore
+from stream_ad.observability.logs import format_logs
 from stream_ad.settings import Settings, ObservabilitySettings
-from stream_ad.worker import run_worker
+from stream_ad.runtime.worker import run_worker
 import logging
 
 def stuck_for_ever(self, *args):

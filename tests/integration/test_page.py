@@ -13,14 +13,14 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
-from stream_ad_connectors.kafka_sink import KafkaSink
+from stream_ad_connectors.kafka.sink import KafkaSink
 
-from stream_ad.client import Client
 from stream_ad.records import Alert, AlertState, Outputs
+from stream_ad.sdk.client import Client
 from stream_ad.settings import KafkaSettings, load_settings
-from tests.integration.jobs import START, START_NS, STEP_NS, Job, opened_jobs, write_plant
-from tests.services.influxdb import Influx, create_bucket
-from tests.services.process import wait_until
+from tests.support.jobs import START, START_NS, STEP_NS, Job, opened_jobs, write_plant
+from tests.support.services.influxdb import Influx, create_bucket
+from tests.support.services.process import wait_until
 
 TRAIN, TEST = 1_500, 900
 AWKWARD = "a/b %20 <i>{ü}"

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stream_ad_connectors.kafka_admin import KafkaAdmin
-from stream_ad_connectors.kafka_source import KafkaSource
-from stream_ad_connectors.kafka_state import KafkaStateStore
-from stream_ad_connectors.redaction import SHOWN
+from stream_ad_connectors._redaction import SHOWN
+from stream_ad_connectors.kafka.admin import KafkaAdmin
+from stream_ad_connectors.kafka.source import KafkaSource
+from stream_ad_connectors.kafka.state_store import KafkaStateStore
 
 from stream_ad import Client, cli
 from stream_ad.settings import KafkaSettings
-from tests.integration.jobs import START, Job, opened_jobs, write_plant
-from tests.integration.kafka_helpers import Tracker
-from tests.services.certificates import KEY_PASSWORD, Certificates
-from tests.services.errors import skip_if_unavailable
-from tests.services.influxdb import Influx, InfluxServer, create_bucket, prepare_influxdb, with_limited_token
-from tests.services.kafka import prepare_kafka
-from tests.services.kafka_secured import KAFKA_PASSWORD, KAFKA_USER, SecuredKafkaServer
-from tests.services.process import wait_until
+from tests.support.jobs import START, Job, opened_jobs, write_plant
+from tests.support.kafka_helpers import Tracker
+from tests.support.services.certificates import KEY_PASSWORD, Certificates
+from tests.support.services.errors import skip_if_unavailable
+from tests.support.services.influxdb import Influx, InfluxServer, create_bucket, prepare_influxdb, with_limited_token
+from tests.support.services.kafka import prepare_kafka
+from tests.support.services.kafka_secured import KAFKA_PASSWORD, KAFKA_USER, SecuredKafkaServer
+from tests.support.services.process import wait_until
 
 pytestmark = pytest.mark.integration
 TRAIN, TEST = 600, 400

@@ -13,9 +13,9 @@ from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS
 from kafka import KafkaConsumer, KafkaProducer
 
-from tests.services.influxdb import Influx, InfluxServer
-from tests.services.kafka import KafkaServer, broker_answers, create_topics
-from tests.services.process import port_answers, wait_until
+from tests.support.services.influxdb import Influx, InfluxServer
+from tests.support.services.kafka import KafkaServer, broker_answers, create_topics
+from tests.support.services.process import port_answers, wait_until
 
 
 def _produce(address: str, topic: str, values: list[bytes]) -> None:
@@ -98,7 +98,7 @@ def test_influx_keeps_points_over_a_stop(influx_server: InfluxServer) -> None:
 def test_server_dies_with_its_starter(influx: Influx, tmp_path: Path) -> None:
     # `influx` is asked for so that the binary is there, whatever the session's own store is.
     script = (
-        "import sys; from pathlib import Path; from tests.services.influxdb import InfluxServer\n"
+        "import sys; from pathlib import Path; from tests.support.services.influxdb import InfluxServer\n"
         "server = InfluxServer(data_dir=Path(sys.argv[1])).start(); print(server.port, flush=True); sys.stdin.read()"
     )
     starter = subprocess.Popen(

@@ -10,15 +10,15 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
-from stream_ad_connectors.kafka_subscriptions import KafkaSubscriptions
+from stream_ad_connectors.kafka.publisher import KafkaPublisher
+from stream_ad_connectors.kafka.subscription_store import KafkaSubscriptions
 
 from stream_ad.settings import KafkaSettings
 from tests.contracts.check_subscription_store import check_subscription_store
-from tests.integration.jobs import START_NS, STEP_NS, Job, opened_jobs
-from tests.services.influxdb import Influx
-from tests.services.kafka import create_topics
-from tests.services.process import wait_until
+from tests.support.jobs import START_NS, STEP_NS, Job, opened_jobs
+from tests.support.services.influxdb import Influx
+from tests.support.services.kafka import create_topics
+from tests.support.services.process import wait_until
 
 SLOTS = 400
 

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import SecretStr
-from stream_ad_connectors.influx import InfluxStore
-from stream_ad_connectors.kafka_publisher import KafkaPublisher
+from stream_ad_connectors.influxdb.store import InfluxStore
+from stream_ad_connectors.kafka.publisher import KafkaPublisher
 
+from stream_ad.detection.emission import merge_batches
 from stream_ad.settings import InfluxSettings, KafkaSettings, Settings
-from stream_ad.telling import merge_batches
-from tests.integration.jobs import START_NS, Job
-from tests.services.influxdb import Influx, create_bucket, delete_bucket
+from tests.support.jobs import START_NS, Job
+from tests.support.services.influxdb import Influx, create_bucket, delete_bucket
 
 ROWS, TRAIN = 320, 600
 GAP = range(120, 140)

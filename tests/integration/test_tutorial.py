@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.jobs import STREAM_AD
-from tests.services.process import wait_until
+from tests.support.jobs import STREAM_AD
+from tests.support.services.process import wait_until
 
 DOC = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", DOC, re.DOTALL)

@@ -1,0 +1,1 @@
+"""The InfluxDB store: writes, reads and raw history."""

@@ -1,0 +1,1 @@
+"""Versioned profiles on any fsspec URL."""

@@ -1,0 +1,1 @@
+"""The conditional diffusion imputer: denoiser, masks, conditioning, one pass, intervals, weights."""

@@ -1,0 +1,64 @@
+"""Masks of a window: which points are condition, which are target. True = present, everywhere.
+
+observed_mask: the reading exists. cond_mask: the model may look at it. target_mask = observed_mask & ~cond_mask.
+A mask over steps is bool [window]; for training, bool [batch, window].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MAX_GRATING", "complementary_gratings", "grating", "missing_masks", "training_masks"]
+
+Bool = NDArray[np.bool_]
+
+MAX_GRATING = 32  # steps; the widest grating the training draws
+_KINDS = ("one_step", "grating", "trailing", "block", "random", "all_hidden")
+_KIND_SHARE = (0.22, 0.40, 0.10, 0.12, 0.11, 0.05)
+
+
+def grating(window_steps: int, width: int, phase: int = 0) -> Bool:
+    """Alternating bands of `width` steps, the first one present: bool [window]."""
+    if not 1 <= width <= window_steps:
+        raise ValueError(f"grating: expected a width of 1 to {window_steps} steps, found {width}")
+    return np.asarray((np.arange(window_steps) + phase) // width % 2 == 0)
+
+
+def complementary_gratings(window_steps: int, width: int) -> tuple[Bool, Bool]:
+    """A grating and its complement: together every step is a target exactly once."""
+    first = grating(window_steps, width)
+    return first, ~first
+
+
+def training_masks(rng: np.random.Generator, batch: int, window_steps: int) -> Bool:
+    """cond_mask per window, bool [batch, window]: gratings of 1 to 32 steps at any phase, trailing, block, random
+    points, all hidden. 1-step gratings have their own share: they are what the pointwise error is read from."""
+    step = np.arange(window_steps)
+    column = (batch, 1)
+    width = np.round(2 ** rng.uniform(0.6, np.log2(MAX_GRATING), column)).astype(np.int64)
+    phase = rng.integers(0, 2 * MAX_GRATING, column)
+    hidden = np.round(2 ** rng.uniform(0, np.log2(window_steps * 0.75), column)).astype(np.int64)
+    start = rng.integers(-8, window_steps, column)
+    choices = [
+        (step + phase) % 2 == 0,
+        (step + phase) // width % 2 == 0,
+        step < window_steps - hidden,
+        (step < start) | (step >= start + hidden),
+        rng.random((batch, window_steps)) > rng.uniform(0.05, 0.95, column),
+        np.zeros((batch, window_steps), dtype=np.bool_),
+    ]
+    kind = rng.choice(len(_KINDS), batch, p=_KIND_SHARE)
+    return np.stack([np.broadcast_to(choice, (batch, window_steps)) for choice in choices])[kind, np.arange(batch)]
+
+
+def missing_masks(rng: np.random.Generator, batch: int, window_steps: int, share: float = 0.25) -> Bool:
+    """observed_mask per window, bool [batch, window]: `share` of the windows lack readings, half of those single
+    ones at a random rate, half one stretch (a sensor that fell silent)."""
+    step = np.arange(window_steps)
+    column = (batch, 1)
+    single = rng.random((batch, window_steps)) > rng.uniform(0.0, 0.6, column)
+    start = rng.integers(-window_steps // 2, window_steps, column)
+    stretch = (step < start) | (step >= start + rng.integers(1, window_steps // 2, column))
+    kind = rng.random(column)
+    return np.asarray(np.where(kind < share / 2, single, np.where(kind < share, stretch, True)))

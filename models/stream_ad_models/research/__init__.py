@@ -1,0 +1,1 @@
+"""The survey's families of scores and the tools they need; outside the default path."""

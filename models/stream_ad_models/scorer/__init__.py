@@ -1,0 +1,1 @@
+"""The default scorer: components, their combination, sessions and batching."""

@@ -1,0 +1,205 @@
+"""What `check` looks at, one finding at a time; nothing is written anywhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+
+from stream_ad.errors import AccessError, DataError, StreamAdError
+from stream_ad.ports import BrokerAdmin
+from stream_ad.records import DeadLetter, Observation
+from stream_ad.serde.decoder import Decoder
+from stream_ad.settings import DEFAULT_PATH, NotifyRoute, Settings, Subscription, load_settings
+from stream_ad.timestamps import describe_span, format_ns
+from stream_ad.wiring import (
+    build_scorer,
+    check_store,
+    embedded,
+    open_admin,
+    open_notifier,
+    open_profiles,
+    open_store,
+    open_tail,
+    subscribed,
+)
+
+__all__ = ["Finding", "checkup"]
+
+SAMPLE_RECORDS = 20
+SAMPLE_S = 5.0
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line. exit_code: 0 ok, 2 the config is at fault, 1 something else is."""
+
+    name: str
+    ok: bool
+    text: str
+    mend: str = ""
+    exit_code: int = 0
+
+
+def checkup(config: Path | None) -> Iterator[Finding]:
+    """Yields each finding as soon as it is known; what rests on something broken is left out."""
+    loaded: list[Settings] = []
+
+    def load() -> str:
+        loaded.append(load_settings(config))
+        if config is None and not DEFAULT_PATH.exists():
+            return "no file, defaults and the environment alone"
+        return str(config or DEFAULT_PATH)
+
+    yield _find("config", load)
+    if not loaded:
+        return
+    settings = loaded[0]
+    if embedded(settings):
+        yield Finding("input", True, "no kafka.bootstrap: this machine's own metrics")
+    else:
+        yield from _broker(settings)
+    yield _find("store", lambda: _store(settings))
+    yield from _models(settings)
+    for route in settings.notify.routes:
+        yield _find(f"notify {route.name}", partial(_route, settings, route))
+
+
+def _find(name: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, look())
+    except StreamAdError as error:
+        return Finding(name, False, error.message, error.mend, error.exit_code)
+
+
+# ---- broker
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    admin = open_admin(settings)
+    try:
+        reached = _find("broker", admin.check)
+        yield reached
+        if not reached.ok:
+            return
+        now = subscribed(settings)
+        for pattern in (one.topic for one in settings.subscription if one.is_pattern):
+            matching = sum(fnmatchcase(one.topic, pattern) for one in now.subscription)
+            yield Finding(f"topics {pattern}", True, f"{matching} match now; workers find those to come")
+        if not settings.subscription and not now.subscription:
+            mend = "add one with its topic, or `stream-ad subscribe TOPIC`"
+            yield Finding("topics", False, "kafka.bootstrap is set but there is no [[subscription]]", mend, 2)
+        for subscription in now.subscription:
+            yield from _topic(settings, subscription, admin)
+        yield _find("own topics", lambda: _own_topics(settings, admin))
+    finally:
+        admin.close()
+
+
+def _topic(settings: Settings, subscription: Subscription, admin: BrokerAdmin) -> Iterator[Finding]:
+    topic = subscription.topic
+    there = _find(f"topic {topic}", lambda: f"{admin.partitions([topic])[topic]} partition(s)")
+    yield there
+    if there.ok:
+        yield _find(f"records of {topic}", lambda: _sample(settings, subscription))
+
+
+def _sample(settings: Settings, subscription: Subscription) -> str:
+    """The newest records, decoded as a worker would. DataError when none of them can be."""
+    decoder = Decoder(subscription, settings.detector)
+    tail = open_tail(settings, [subscription.topic])
+    try:
+        records = tail.last(SAMPLE_RECORDS, SAMPLE_S)
+    finally:
+        tail.close()
+    if not records:
+        return "none yet"
+    decoded = [decoder.decode(record) for record in records]
+    letters = [letter for _, dead in decoded for letter in dead]
+    observations = [observation for found, _ in decoded for observation in found]
+    if not observations:
+        raise DataError(
+            f"none of the newest {len(records)} can be read: {_first(letters)}",
+            mend=f"mend the producer, or the fields of the [[subscription]] of {subscription.topic!r}",
+        )
+    failed = f"; some parts cannot be read: {_first(letters)}" if letters else ""
+    return f"{len(records)} looked at, {_described(observations)}{failed}"
+
+
+def _first(letters: Sequence[DeadLetter]) -> str:
+    return f"{letters[0].reason}: {letters[0].detail}" if letters else ""
+
+
+def _described(observations: Sequence[Observation]) -> str:
+    series = sorted({observation.series for observation in observations})
+    channels = {channel for observation in observations for channel in observation.values}
+    newest = max(observation.event_time_ns for observation in observations)
+    named = ", ".join(series[:SHOWN]) + (", ..." if len(series) > SHOWN else "")
+    age_ns = time.time_ns() - newest
+    ago = f"{describe_span(age_ns)} ago" if age_ns >= 0 else f"{describe_span(-age_ns)} ahead of this clock"
+    return f"{len(series)} series ({named}), {len(channels)} channel(s), newest {format_ns(newest)}, {ago}"
+
+
+def _own_topics(settings: Settings, admin: BrokerAdmin) -> str:
+    kafka = settings.kafka
+    there = admin.topics()
+    told = [
+        f"{topic} ({there[topic]} partition(s))" if topic in there else f"{topic} (will be created)"
+        for topic in (kafka.alerts_topic, kafka.dlq_topic, kafka.state_topic)
+    ]
+    return ", ".join(told)
+
+
+# ---- store, models
+
+
+def _store(settings: Settings) -> str:
+    reached = check_store(settings)
+    if reached is not None:
+        return reached
+    path = settings.store.path
+    if path.exists():
+        store = open_store(settings)
+        try:
+            return f"{path}: {len(store.scores.score_counts())} series have scores"
+        finally:
+            store.sink.close()
+    parent = next((folder for folder in path.resolve().parents if folder.exists()), Path("/"))
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise AccessError(f"{path} cannot be made: {parent} is not ours to write", mend="point store.path elsewhere")
+    return f"{path} (will be created)"
+
+
+def _route(settings: Settings, route: NotifyRoute) -> str:
+    """Nothing is sent. The address is not shown, only what it is of."""
+    service = open_notifier(settings, route).service
+    quiet = f", muted {'; '.join(route.mute)} {route.time_zone}" if route.mute else ""
+    rules = f", rules {', '.join(route.rules)}" if route.rules else ""
+    told = f"{', '.join(route.states)} from {route.min_severity} on"
+    return f"{service}: {told}, series {', '.join(route.series)}{rules}, {route.rate}{quiet}"
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    names: list[str] = []
+
+    def weights() -> str:
+        scorer = build_scorer(settings)
+        names.append(scorer.name)
+        wait = scorer.delay_steps + scorer.hop_steps
+        return f"{scorer.name} {scorer.version}: window {scorer.window_steps} steps, a score waits up to {wait} more"
+
+    def profiles() -> str:
+        found = open_profiles(settings).series(names[0])
+        shown = ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+        if not found:
+            return f"none in {settings.models.url}: series are learned as they stream"
+        return f"{len(found)} in {settings.models.url} ({shown})"
+
+    yield _find("model", weights)
+    if names:
+        yield _find("profiles", profiles)

@@ -1,0 +1,1 @@
+"""Alerts to people: outbox, rendering and the dispatcher that sends them. No service is named here."""

@@ -1,0 +1,1 @@
+"""Many series, one partition after another: decode, group, score in batches, emit, snapshot. Through ports only."""

@@ -1,0 +1,207 @@
+"""The small state of a series: what a restart cannot read back from the log.
+
+Windows are not in it: they come back from the last slots of the log. A series that fell far behind its partition is
+parked: its rows travel in the state, so that the partition need not be read from there.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from stream_ad.errors import ModelError
+from stream_ad.pipeline.series import Series
+from stream_ad.ports import ProfileStore
+from stream_ad.records import Alert, Observation
+from stream_ad.windowing.grid import Grid
+from stream_ad.windowing.slot_buffer import RowStore
+
+__all__ = ["newest_of_state", "restore_series", "save_series"]
+
+FORMAT = 1
+
+
+class _Rows(msgspec.Struct):
+    base: int
+    top: int
+    values: bytes  # zlib of float32 [top - base, channel]
+    seen: bytes  # zlib of bool [top - base]
+
+
+class _State(msgspec.Struct):
+    """offset: the first record whose effect is not in here."""
+
+    format: int
+    offset: int
+    channels: list[str]
+    channels_fixed: bool
+    step_ns: int
+    anchor_ns: int
+    max_slot: int
+    next_end: int
+    next_emit: int
+    told_from: int | None
+    origin: int
+    next_fit: int | None
+    need_from: int
+    dirty: list[int]
+    revised: dict[int, int]
+    profile: str
+    tracker: dict[str, Any]
+    spans: list[tuple[str, int, int]]
+    early: dict[str, Alert]
+    first_told_ns: int | None
+    last_told_ns: int | None
+    rows: _Rows | None = None
+    waiting: list[tuple[int, dict[str, float], int]] = []  # event time, values, offset; then there is no grid
+    scorer: str = ""  # name and version; of another one only what was told counts
+    unsettled: dict[int, float] = {}  # slot -> score told, where late data may still move it and no rows tell it now
+
+
+class _Newest(msgspec.Struct):
+    """What of a state says when its last reading was."""
+
+    step_ns: int
+    anchor_ns: int
+    max_slot: int
+    waiting: list[tuple[int, Any, Any]] = []
+
+
+_decoder = msgspec.msgpack.Decoder(_State)
+_newest_decoder = msgspec.msgpack.Decoder(_Newest)
+
+
+def save_series(series: Series, offset: int, *, with_rows: bool = False) -> bytes:
+    """The state of a series once everything before `offset` is answered for. with_rows: it is parked; a series whose
+    grid has no anchor yet must be."""
+    due, grid = series.windowing, series.windowing.grid
+    rows = None
+    if grid is None:
+        series.parked_to = 1
+    elif with_rows:
+        base, top = due.need_from, due.rows.top
+        values, seen = due.rows.window(base, top).tobytes(), due.rows.seen(base, top).tobytes()
+        rows = _Rows(base, top, zlib.compress(values, 1), zlib.compress(seen, 1))
+        series.parked_to = top
+    else:
+        series.parked_to = 0
+    told = series.teller.state()
+    state = _State(
+        format=FORMAT,
+        offset=offset,
+        channels=series.channels.names,
+        channels_fixed=series.channels.fixed,
+        step_ns=grid.step_ns if grid else 0,
+        anchor_ns=grid.anchor_ns if grid else 0,
+        max_slot=grid.max_slot if grid else -1,
+        next_end=due.next_end,
+        next_emit=due.next_emit,
+        told_from=due.told_from,
+        origin=due.origin,
+        next_fit=due.next_fit,
+        need_from=due.need_from,
+        dirty=sorted(due.dirty),
+        revised=series.teller.told.revised(),
+        profile=series.profile.version if series.profile else "",
+        scorer=f"{series.scorer.name}-{series.scorer.version}",
+        tracker=told["tracker"],
+        spans=told["spans"],
+        early=told["early"],
+        first_told_ns=series.teller.first_told_ns,
+        last_told_ns=series.teller.last_told_ns,
+        rows=rows,
+        waiting=[(one.event_time_ns, dict(one.values), at) for one, at in series.waiting],
+        unsettled=series.teller.told.scores(due.unsettled, due.revisable_from),
+    )
+    return msgspec.msgpack.encode(state)
+
+
+def newest_of_state(data: bytes) -> int | None:
+    """`Series.newest_ns` of a saved series. ModelError when it is no such state."""
+    try:
+        state = _newest_decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise ModelError(f"the state of a series cannot be read: {error}") from error
+    if state.max_slot >= 0:
+        return state.anchor_ns + state.max_slot * state.step_ns
+    return max((time_ns for time_ns, _, _ in state.waiting), default=None)
+
+
+def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
+    """Brings a fresh `series` to where `save_series` left it; its rows follow by reading back, or are in the state."""
+    try:
+        state = _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise ModelError(f"state of series {series.key.series!r} cannot be read: {error}") from error
+    if state.format != FORMAT:
+        raise ModelError(f"state of series {series.key.series!r}: expected format {FORMAT}, found {state.format}")
+    series.adopt_channels(tuple(state.channels))
+    series.channels.fixed = state.channels_fixed
+    due = series.windowing
+    if state.waiting:
+        series.waiting = [(Observation(series.key.series, t, values), at) for t, values, at in state.waiting]
+        series.parked_to = 1
+    else:
+        due.grid = _grid(series, state)
+        due.grid.max_slot = state.max_slot
+        series.back_grid = _grid(series, state)
+        series.teller.step_ns = state.step_ns
+        due.rows = RowStore(len(state.channels), state.need_from)
+    due.next_end, due.next_emit = state.next_end, state.next_emit
+    due.told_from, due.origin, due.next_fit = state.told_from, state.origin, state.next_fit
+    due.dirty = set(state.dirty)
+    series.flushed = False  # what was told early may not have reached the sinks: it is told again
+    series.teller.first_told_ns, series.teller.last_told_ns = state.first_told_ns, state.last_told_ns
+    series.resume_offset = state.offset
+    series.teller.restore(state.tracker, state.spans, state.early)
+    if state.scorer != f"{series.scorer.name}-{series.scorer.version}":
+        series.start_over(profiles.load(series.key.series, series.scorer.name))
+    elif state.profile:
+        profile = profiles.load(series.key.series, series.scorer.name, state.profile)
+        if profile is None:
+            raise ModelError(
+                f"profile {state.profile!r} of series {series.key.series!r} is not in the model store",
+                mend="point models.url of all workers of a group at the same store",
+            )
+        series.use(profile)
+    _restore_told(series, state)
+    _restore_rows(series, state)
+
+
+def _restore_told(series: Series, state: _State) -> None:
+    if slots := sorted(state.revised.keys() | state.unsettled.keys()):
+        scores = [state.unsettled.get(slot, np.nan) for slot in slots]
+        revisions = [state.revised.get(slot, 0) for slot in slots]
+        told = series.teller.told
+        told.set(np.array(slots), np.array(scores), np.array(revisions, dtype=np.int32))
+        told.mark(np.array(slots), ~np.isnan(scores))
+
+
+def _grid(series: Series, state: _State) -> Grid:
+    return Grid(state.step_ns, state.anchor_ns, series.rules.windowing.lateness, series.rules.windowing.revise)
+
+
+def _restore_rows(series: Series, state: _State) -> None:
+    if state.rows is not None:
+        count, width = state.rows.top - state.rows.base, len(state.channels)
+        values = np.frombuffer(_inflate(state.rows.values, 4 * count * width), dtype=np.float32).reshape(count, width)
+        rows = series.windowing.rows = RowStore(width, state.rows.base)
+        every = np.arange(width)
+        for i in np.flatnonzero(np.frombuffer(_inflate(state.rows.seen, count), dtype=bool)):
+            rows.put(state.rows.base + int(i), every, values[i], state.offset)
+        series.parked_to, series.back_grid = state.rows.top, None
+
+
+def _inflate(packed: bytes, size: int) -> bytes:
+    """Exactly `size` bytes; however many more are packed, they are never unpacked. ModelError for anything else."""
+    try:
+        plain = zlib.decompressobj().decompress(packed, max(0, size) + 1)
+    except zlib.error as error:
+        raise ModelError(f"rows in the state of a series cannot be unpacked: {error}") from error
+    if len(plain) != size:
+        found = f"{len(plain)} bytes" if len(plain) < size else "more"
+        raise ModelError(f"rows in the state of a series: expected {size} bytes, found {found}")
+    return plain

@@ -1,0 +1,51 @@
+"""Contracts: the Protocols through which the pipeline meets the world. No adapter and no numerics is named here."""
+
+from __future__ import annotations
+
+from stream_ad.ports.clock import Clock
+from stream_ad.ports.scorer import Fitted, Profile, ProfileStore, ScoredSlots, Scorer, Session, Window
+from stream_ad.ports.sink import Notifier, RecordPublisher, Sink
+from stream_ad.ports.source import (
+    AssignmentListener,
+    BrokerAdmin,
+    Checkpoint,
+    PushSource,
+    RecordTail,
+    Source,
+    Standing,
+    StandingReader,
+    StateStore,
+    SubscriptionStore,
+    TopicReader,
+)
+from stream_ad.ports.store import AlertReader, DeadLetterReader, HistoryReader, ScoreReader, StatusReader
+
+__all__ = [
+    "AlertReader",
+    "AssignmentListener",
+    "BrokerAdmin",
+    "Checkpoint",
+    "Clock",
+    "DeadLetterReader",
+    "Fitted",
+    "HistoryReader",
+    "Notifier",
+    "Profile",
+    "ProfileStore",
+    "PushSource",
+    "RecordPublisher",
+    "RecordTail",
+    "ScoreReader",
+    "ScoredSlots",
+    "Scorer",
+    "Session",
+    "Sink",
+    "Source",
+    "Standing",
+    "StandingReader",
+    "StateStore",
+    "StatusReader",
+    "SubscriptionStore",
+    "TopicReader",
+    "Window",
+]

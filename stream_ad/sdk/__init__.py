@@ -1,0 +1,1 @@
+"""For Python users: `Client` of an installation, `Detector` for notebooks, frames and plots."""

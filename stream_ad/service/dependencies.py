@@ -1,0 +1,38 @@
+"""What the routes work with, opened once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from stream_ad.records import GroupLag
+from stream_ad.service.auth import Access
+from stream_ad.service.live_feed import Feed
+from stream_ad.service.middleware import Measures
+from stream_ad.settings import Settings
+from stream_ad.wiring import Store
+
+__all__ = ["Held", "Parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """lag: how far the workers are behind; None without a broker."""
+
+    settings: Settings
+    store: Store
+    feed: Feed
+    access: Access
+    measures: Measures
+    lag: Callable[[], list[GroupLag] | None]
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Held = Annotated[Parts, Depends(_parts)]

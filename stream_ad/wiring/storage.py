@@ -1,0 +1,104 @@
+"""Where things are kept: the store, profiles, history, dead letters, files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stream_ad.errors import ConfigError
+from stream_ad.ports import (
+    AlertReader,
+    HistoryReader,
+    ProfileStore,
+    ScoreReader,
+    Sink,
+    Source,
+    StatusReader,
+)
+from stream_ad.records import Table
+from stream_ad.settings import Settings, TimeUnit
+
+__all__ = [
+    "Store",
+    "check_store",
+    "open_file_source",
+    "open_history",
+    "open_profiles",
+    "open_store",
+    "read_table",
+    "table_series",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where scores, alerts and statuses are; one object behind several ports."""
+
+    sink: Sink
+    scores: ScoreReader
+    alerts: AlertReader
+    statuses: StatusReader
+
+
+def open_store(settings: Settings) -> Store:
+    """InfluxDB when it has an address, else the embedded store."""
+    if settings.influxdb.url is not None:
+        from stream_ad_connectors.influxdb.store import InfluxStore
+
+        influx = InfluxStore(settings)
+        return Store(influx, influx, influx, influx)
+    from stream_ad_connectors.sqlite.store import SqliteStore
+
+    sqlite = SqliteStore(settings.store.path)
+    return Store(sqlite, sqlite, sqlite, sqlite)
+
+
+def open_profiles(settings: Settings) -> ProfileStore:
+    from stream_ad_connectors.profile_store.store import FsProfileStore
+
+    return FsProfileStore(settings.models.url)
+
+
+def open_history(settings: Settings, bucket: str | None) -> HistoryReader:
+    """Raw readings that are in InfluxDB already; `bucket` may be another than that of the scores."""
+    from stream_ad_connectors.influxdb.history import InfluxHistoryReader
+
+    if settings.influxdb.url is None:
+        raise ConfigError(
+            "history is read from InfluxDB, and influxdb.url is not set", mend="set it, or fit from files"
+        )
+    return InfluxHistoryReader(settings, bucket=bucket)
+
+
+def check_store(settings: Settings) -> str | None:
+    """One line on the InfluxDB that was reached; None for the embedded store. Nothing is written."""
+    if settings.influxdb.url is None:
+        return None
+    from stream_ad_connectors.influxdb.store import InfluxStore
+
+    with closing(InfluxStore(settings)) as store:
+        return store.check()
+
+
+def read_table(path: Path | str, *, series: str | None = None, time_unit: TimeUnit = "ms") -> Table:
+    """The rows of a Parquet or CSV file (stream_ad_connectors.files.tables.read_table)."""
+    from stream_ad_connectors.files import tables
+
+    return tables.read_table(path, series=series, time_unit=time_unit)
+
+
+def table_series(path: Path) -> str:
+    """The series that a file's name stands for."""
+    from stream_ad_connectors.files.tables import series_of
+
+    return series_of(path)
+
+
+def open_file_source(tables: Sequence[Table], **options: Any) -> Source:
+    """Tables as a finite source (stream_ad_connectors.files.source.FileSource)."""
+    from stream_ad_connectors.files.source import FileSource
+
+    return FileSource(tables, **options)
