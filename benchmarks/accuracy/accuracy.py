@@ -51,7 +51,7 @@ from benchmarks.accuracy.nab import summary as nab_summary
 from benchmarks.accuracy.summaries import against, print_against, print_metrics, print_table, summary
 from stream_ad.offline.accuracy import auc_pr, auc_roc, vus
 
-MEASURES = 2  # raised when results of earlier calls no longer hold what is measured
+METRICS = 2  # raised when results of earlier calls no longer hold what is measured
 BUDGETS = (1, 3, 10)  # false-alarm episodes per 10,000 normal rows
 NO_NETWORK = ("control", "memory")
 
@@ -135,7 +135,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = rows_of(parser, arguments.rows, ROWS)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    about = environment(seeds, rows) | {"measures": MEASURES, "seeded": [row for row in rows if takes_seed(row)]}
+    about = environment(seeds, rows) | {"measures": METRICS, "seeded": [row for row in rows if takes_seed(row)]}
     print(json.dumps(about), flush=True)
     results = Results(arguments.out, about)
     tasks: list[Task] = []

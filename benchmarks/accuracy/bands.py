@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from stream_ad_models.imputer.conditioning import condition
 from stream_ad_models.imputer.imputer import UniversalImputer
 from stream_ad_models.imputer.intervals import BAND_LEVELS, series_bands
-from stream_ad_models.imputer.masks import complementary_gratings
+from stream_ad_models.imputer.masks import complementary_stripes
 from stream_ad_models.research.conditional import impute_masked
 from stream_ad_models.research.sampler import Solver, sample_targets
 from stream_ad_models.scorer.normaliser import Normaliser
@@ -48,7 +48,7 @@ SAMPLERS: dict[str, tuple[Solver, int, int]] = {  # solver, steps, network passe
 
 
 @dataclass(frozen=True)
-class Held:
+class State:
     """One series. row: all variants are measured at once."""
 
     dataset: str
@@ -62,7 +62,7 @@ class Held:
         return f"{self.seed}/{self.draws}/{self.dataset}/{self.series}"
 
 
-def measure(task: Held, data: Path) -> dict[str, Any]:
+def measure(task: State, data: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     started = time.perf_counter()
     history, held = _parts(data / task.dataset / f"{task.series}.train.parquet")
@@ -109,7 +109,7 @@ def _windows(rows: Float32, most: int) -> Float32:
 def _block_errors(imputer: UniversalImputer, rows: Float32) -> tuple[Float32, Float32]:
     """Errors and predictive standard deviations of each window's block: float32 [window, hop, channel]."""
     block = slice(WINDOW - 2 * HOP, WINDOW - HOP)
-    visible = next(mask for mask in complementary_gratings(WINDOW, GRATING) if not mask[block].any())
+    visible = next(mask for mask in complementary_stripes(WINDOW, GRATING) if not mask[block].any())
     windows = _windows(rows, MOST_WINDOWS)
     errors, stds = [], []
     for first in range(0, len(windows), 64):
@@ -131,11 +131,11 @@ def _judged(error: Float32, halves: list[Float64], middle: Float64 | float = 0.0
 
 
 def _draws(
-    imputer: UniversalImputer, held: Float32, task: Held, factors: dict[str, Float64]
+    imputer: UniversalImputer, held: Float32, task: State, factors: dict[str, Float64]
 ) -> dict[str, dict[str, float]]:
     """Each sampler's bands on a few windows, beside those of one pass on the same points."""
     windows = np.nan_to_num(_windows(held, DRAWN_WINDOWS)[:, :, :DRAWN_CHANNELS])
-    visible = complementary_gratings(WINDOW, GRATING)[1]
+    visible = complementary_stripes(WINDOW, GRATING)[1]
     mask = np.broadcast_to(visible[:, None], windows.shape)
     hidden = ~visible
     imputed = impute_masked(imputer, windows, mask)
@@ -205,7 +205,7 @@ def main() -> None:
     print(json.dumps(about), flush=True)
     results = Results(arguments.out, about)
     tasks = [
-        Held(path.parent.name, path.name.removesuffix(".train.parquet"), arguments.seed, arguments.draws)
+        State(path.parent.name, path.name.removesuffix(".train.parquet"), arguments.seed, arguments.draws)
         for path in sorted(arguments.data.glob("*/*.train.parquet"))
     ]
     run(tasks, measure, arguments.data, results, arguments.jobs, show="within_90")

@@ -28,7 +28,7 @@ from stream_ad.offline.accuracy import vus_pr
 
 Float32 = NDArray[np.float32]
 
-MEASURES = 1
+METRICS = 1
 MOST_SERIES, MOST_ROWS = 4, 4000
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.2)
 KINDS = ("level", "spike", "noise", "segment")
@@ -97,7 +97,7 @@ def show(found: Result, shares: Sequence[str]) -> None:
 
 
 def main() -> None:
-    arguments, rows, results = opened(__doc__, DEFAULT, MEASURES)
+    arguments, rows, results = opened(__doc__, DEFAULT, METRICS)
     tasks = few_of_each(arguments.data, MOST_SERIES, MOST_ROWS)
     trials = [Trial("contaminated", row, arguments.seed, task) for row in rows for task in tasks]
     run(trials, measure, arguments.data, results, arguments.jobs, show="clean")

@@ -42,7 +42,7 @@ from stream_ad.errors import DataError
 from stream_ad.offline.accuracy import auc_pr
 from stream_ad.offline.backtest import Scored
 
-MEASURES = 1
+METRICS = 1
 MOST_SERIES, MOST_ROWS, LEAST_ROWS = 24, 6000, 1500
 FITTED_SHARE = 0.6
 LEAD, APART, EVERY = 512, 100, 400
@@ -261,7 +261,7 @@ def show(found: Result) -> None:
 
 
 def main() -> None:
-    arguments, rows, results = opened(__doc__, (OWN, *NO_NETWORK), MEASURES)
+    arguments, rows, results = opened(__doc__, (OWN, *NO_NETWORK), METRICS)
     series = choose(arguments.data)
     trials = [Trial(row, dataset, name, arguments.seed) for row in rows for dataset, name in series]
     run(trials, measure, arguments.data, results, arguments.jobs, show="contextual")

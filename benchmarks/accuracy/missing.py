@@ -39,7 +39,7 @@ from stream_ad.offline.accuracy import vus_pr
 
 Float32 = NDArray[np.float32]
 
-MEASURES = 2
+METRICS = 2
 DRAWS = 3
 MOST_SERIES, MOST_ROWS = 4, 4000
 SHARES = (0.1, 0.3, 0.5)
@@ -147,7 +147,7 @@ def by_dataset(results: Sequence[Result]) -> None:
 
 
 def main() -> None:
-    arguments, rows, results = opened(__doc__, DEFAULT, MEASURES)
+    arguments, rows, results = opened(__doc__, DEFAULT, METRICS)
     tasks = few_of_each(arguments.data, MOST_SERIES, MOST_ROWS)
     trials = [Trial("missing", row, arguments.seed, task) for row in rows for task in tasks]
     run(trials, measure, arguments.data, results, arguments.jobs, show="nothing")

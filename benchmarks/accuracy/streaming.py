@@ -48,7 +48,7 @@ from stream_ad.offline.backtest import score_case
 from stream_ad.ports import Scorer
 from stream_ad.settings import Settings
 
-MEASURES = 1
+METRICS = 1
 DELAYS, HOPS = (0, 8, 16, 32, 64), (1, 4, 8, 16, 32, 64)
 DEFAULT_HOPS = "4,8,16,32,64"  # hop 1 takes 16 times as long as hop 16
 SEEN = (0, 128, 256, 512, 1024, 2048)
@@ -256,7 +256,7 @@ def main() -> None:
     hops = [int(hop) for hop in arguments.hops.split(",")]
     if unknown := set(hops) - set(HOPS):
         parser.error(f"--hops: expected some of {HOPS}, found {sorted(unknown)}")
-    about = environment([arguments.seed], rows) | {"measures": MEASURES}
+    about = environment([arguments.seed], rows) | {"measures": METRICS}
     print(json.dumps(about), flush=True)
     results = Results(arguments.out, about)
     trials: list[Trial] = []

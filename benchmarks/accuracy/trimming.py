@@ -120,7 +120,7 @@ def _injected(
 def _squares(imputer: DenoiserImputer, rows: Float32) -> Float64:
     """Squared errors [n, channel] of as many whole windows as the rows hold."""
     windows = rows[: len(rows) // WINDOW * WINDOW].reshape(-1, WINDOW, rows.shape[1])
-    errors = windows - imputer.impute(windows, grating=GRATING).mean
+    errors = windows - imputer.impute(windows, stripe=GRATING).mean
     return np.nan_to_num(np.square(errors.astype(np.float64))).reshape(-1, rows.shape[1])
 
 

@@ -150,7 +150,7 @@ class CsdiScorer:
         beta = torch.linspace(1e-4**0.5, 0.5**0.5, STEPS, dtype=torch.float64) ** 2  # CSDI's quadratic schedule
         self._beta, self._alpha_bar = beta.float(), torch.cumprod(1 - beta, dim=0).float()
         first = torch.arange(WINDOW) // BAND % 2 == 0
-        self._gratings = torch.stack([first, ~first]).float()
+        self._stripes = torch.stack([first, ~first]).float()
 
     def fit(self, history: Float32) -> Fitted:
         """Mean and spread by channel; the held-out scores are those of the history's last window."""
@@ -200,7 +200,7 @@ class CsdiScorer:
     def _impute(self, network: CsdiNetwork, values: Tensor) -> tuple[Tensor, Tensor]:
         """DDPM's reverse process (Ho et al. 2020, algorithm 2) from noise to imputation, both gratings at once."""
         count = len(values)
-        mask = self._gratings.repeat_interleave(count, dim=0)[:, None].expand(-1, values.shape[1], -1)
+        mask = self._stripes.repeat_interleave(count, dim=0)[:, None].expand(-1, values.shape[1], -1)
         seen = values.repeat(2, 1, 1) * mask
         generator = torch.Generator().manual_seed(self._seed)
         noisy = torch.randn(seen.shape, generator=generator)

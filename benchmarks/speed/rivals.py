@@ -31,11 +31,11 @@ from stream_ad_connectors.influxdb.client import InfluxConnection
 from stream_ad_connectors.kafka.sink import KafkaSink
 from stream_ad_connectors.kafka.source import kafka_records
 
-from stream_ad.detection.emission import Teller
+from stream_ad.detection.emission import Emitter
 from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.pipeline.series import Series
 from stream_ad.records import Outputs, SourcePosition, SourceRecord
-from stream_ad.runtime.consumer_loop import Ingest
+from stream_ad.runtime.consumer_loop import ConsumerLoop
 from stream_ad.serde.decoder import Decoder
 from stream_ad.settings import Settings, load_settings
 from stream_ad.wiring import build_scorer, open_clock, open_profiles, open_sinks, open_source, open_store, prepare
@@ -149,7 +149,7 @@ def _stages(settings: Settings, seconds: float) -> dict[str, Any]:
         (Decoder, "read", "decoding"),
         (Series, "observe_all", "grid and rows"),
         (pipeline.scorer, "score", "scoring"),
-        (Teller, "tell", "telling"),
+        (Emitter, "tell", "telling"),
         (stream_ad_connectors.influxdb.store, "score_lines", "lines"),
         (InfluxConnection, "write", "writing to the store"),
         (KafkaSink, "write", "writing to Kafka"),
@@ -169,7 +169,7 @@ def _stages(settings: Settings, seconds: float) -> dict[str, Any]:
     async def run() -> None:
         source, states = open_source(settings)
         sinks = list(open_sinks(settings, open_store(settings)).values())
-        ingest = Ingest(source, pipeline, sinks, states, open_clock())
+        ingest = ConsumerLoop(source, pipeline, sinks, states, open_clock())
         running = asyncio.create_task(ingest.run())
         while not count.over() and not running.done():
             await asyncio.sleep(0.1)

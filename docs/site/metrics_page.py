@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from stream_ad.observability.metrics import MEASURES
+from stream_ad.observability.metrics import METRICS
 
 __all__ = ["metrics_page"]
 
@@ -44,7 +44,7 @@ _WATCH = {
 def metrics_page() -> str:
     """The whole page, Markdown."""
     lines = [_HEAD, "| metric | type | labels | meaning | look when |", "|---|---|---|---|---|"]
-    for one in MEASURES:
+    for one in METRICS:
         labels = ", ".join(f"`{label}`" for label in one.labels)
         lines.append(f"| `{one.full_name}` | {one.kind} | {labels} | {one.text} | {one.watch} |")
     for family in ProcessCollector(registry=CollectorRegistry()).collect():

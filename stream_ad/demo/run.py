@@ -1,6 +1,7 @@
 """The demo: a simulated plant and this machine's own metrics through the worker's pipeline, without any service.
 
-Two inputs, one `Ingest`, one embedded store: what differs from a worker is the wiring. The plant is fitted on its past
+Two inputs, one `ConsumerLoop`, one embedded store: what differs from a worker is the wiring. The plant is fitted on
+its past
 first; the machine is a new series that fills its memory as it goes. The plant's faults are known to the report alone.
 """
 
@@ -22,7 +23,7 @@ from stream_ad.detection.profiles import fit_profile
 from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.ports import Clock, ProfileStore, PushSource, Scorer
 from stream_ad.records import AlertState, Observation, Outputs
-from stream_ad.runtime.consumer_loop import Ingest
+from stream_ad.runtime.consumer_loop import ConsumerLoop
 from stream_ad.settings import (
     InfluxSettings,
     KafkaSettings,
@@ -204,7 +205,7 @@ class _Live:
         self.machine = socket.gethostname()
         sinks = list(open_sinks(self.pipeline.settings, self.store).values())
         source = merge_sources(bus, machine)
-        ingest = Ingest(source, self.pipeline, sinks, None, self.clock, on_outputs=self._show)
+        ingest = ConsumerLoop(source, self.pipeline, sinks, None, self.clock, on_outputs=self._show)
         step_ns = round(self.plant.step_s * 1e9)
         self.start_ns = (self.clock.now_ns() // step_ns + 1) * step_ns
         self._start_s = self.clock.monotonic_s()

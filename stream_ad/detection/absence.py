@@ -16,7 +16,7 @@ from stream_ad.detection.episodes import alert_id
 from stream_ad.errors import ModelError
 from stream_ad.records import SILENT_RULE, Alert, AlertState
 
-__all__ = ["LiveSeries", "SilenceWatch"]
+__all__ = ["AbsenceMonitor", "LiveSeries"]
 
 MARK = "\0silent\0"  # before a series' name in the state store; no name holds a zero byte
 
@@ -37,7 +37,7 @@ class LiveSeries(NamedTuple):
 
 
 @dataclass(slots=True)
-class SilenceWatch:
+class AbsenceMonitor:
     """The silences of one partition; after_s None = none is opened, those that are open still end.
 
     dormant: names with a state of which nothing was read since the start -> event time of their last slot.
@@ -55,7 +55,7 @@ class SilenceWatch:
     @classmethod
     def restore(
         cls, after_s: float | None, states: dict[str, bytes], newest_of: Callable[[bytes], int | None]
-    ) -> SilenceWatch:
+    ) -> AbsenceMonitor:
         """Takes its own entries out of `states`, what `states()` gave before; newest_of: the event time of
         the last slot in the state of a series. ModelError when one cannot be read."""
         watch = cls(after_s)
@@ -83,12 +83,12 @@ class SilenceWatch:
         self.dormant.pop(name, None)
         return self.open[name].since_ns if name in self.open else None
 
-    def asked(self, end: int, at_s: float) -> None:
+    def probe(self, end: int, at_s: float) -> None:
         """At `at_s` (monotonic) there were records below `end`. An older question that is still open stands."""
         if self._asked is None or end < self._asked[0]:
             self._asked = (end, at_s)
 
-    def answered(self, next_offset: int) -> bool:
+    def caught_up(self, next_offset: int) -> bool:
         """Whether all records there were at the time of the question are processed now: then `heard_s` moved on."""
         if self._asked is None or next_offset < self._asked[0]:
             return False

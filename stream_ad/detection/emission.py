@@ -15,13 +15,13 @@ from stream_ad.detection.episodes import EpisodeRule, EpisodeTracker
 from stream_ad.ports import ScoredSlots, Window
 from stream_ad.records import Alert, AlertState, Outputs, ScoreBatch
 from stream_ad.windowing.grid import Grid
-from stream_ad.windowing.tasks import WindowWork
+from stream_ad.windowing.tasks import ScoreTask
 
-__all__ = ["Scoring", "Teller", "Told", "merge_batches"]
+__all__ = ["EmittedScores", "Emitter", "Scoring", "merge_batches"]
 
 SAME = 5e-5  # a score that moved less than this (relative) is not told again
 NOISE = 1e-6  # and by less than this, in other batches, without any cause
-MAX_SPANS = 64
+MAX_INTERVALS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Scoring:
     next_emit: int
 
 
-class Told:
+class EmittedScores:
     """Score and revision of the last `capacity` slots that were told, in a ring made when the first is.
 
     A slot is stale once its score, scored again now, would differ from what was told: after late data that moved it too
@@ -87,23 +87,23 @@ class Told:
 
 
 @dataclass(slots=True)
-class Teller:
+class Emitter:
     """What was told of one series' episodes.
 
     The tracker advances on live scores alone, so its course depends on the log; scores told early, when a series falls
-    silent, run through a copy. `early` holds alerts that only such a copy has opened.
+    silent, run through a copy. `speculative` holds alerts that only such a copy has opened.
     """
 
     series: str
     rule: EpisodeRule
-    told: Told
+    emitted: EmittedScores
     step_ns: int = 1_000_000_000
-    early: dict[str, Alert] = field(default_factory=dict)
-    spans: list[tuple[str, int, int]] = field(default_factory=list)
-    first_told_ns: int | None = None
-    last_told_ns: int | None = None
+    speculative: dict[str, Alert] = field(default_factory=dict)
+    alert_intervals: list[tuple[str, int, int]] = field(default_factory=list)
+    first_emitted_ns: int | None = None
+    last_emitted_ns: int | None = None
     _tracker: EpisodeTracker | None = None
-    _trial: EpisodeTracker | None = None
+    _speculative: EpisodeTracker | None = None
 
     @property
     def tracker(self) -> EpisodeTracker:
@@ -111,62 +111,64 @@ class Teller:
             self._tracker = EpisodeTracker(self.series, self.rule, self.step_ns)
         return self._tracker
 
-    def begin(self, work: WindowWork) -> None:
+    def begin(self, work: ScoreTask) -> None:
         """Called before the results of one piece of work."""
-        self._trial = copy.deepcopy(self.tracker) if work.why == "provisional" else None
+        self._speculative = copy.deepcopy(self.tracker) if work.kind == "provisional" else None
 
-    def tell(self, scoring: Scoring, work: WindowWork, place: int, scored: ScoredSlots, out: Outputs) -> None:
+    def emit(self, scoring: Scoring, work: ScoreTask, place: int, scored: ScoredSlots, out: Outputs) -> None:
         """Adds to `out` what is new of the slots of the work's window number `place`."""
         if not work.seen[place].any():
             return
         batch, slots = _batch(self.series, scoring, work.windows[place], work.seen[place], scored)
-        before, revision = self.told.of(slots)
-        if work.why == "recall":
+        before, revision = self.emitted.of(slots)
+        if work.kind == "recall":
             # of the slots that late data changed, the state kept what was told before; the others were not told
-            lost = np.isnan(before) & ~np.isin(slots, list(work.dirty))
-            self.told.set(slots[lost], batch.score[lost], revision[lost])
+            lost = np.isnan(before) & ~np.isin(slots, list(work.late_slots))
+            self.emitted.set(slots[lost], batch.score[lost], revision[lost])
             return
-        self.first_told_ns = self.first_told_ns or int(batch.event_time_ns[0])
-        self.last_told_ns = max(self.last_told_ns or 0, int(batch.event_time_ns[-1]))
+        self.first_emitted_ns = self.first_emitted_ns or int(batch.event_time_ns[0])
+        self.last_emitted_ns = max(self.last_emitted_ns or 0, int(batch.event_time_ns[-1]))
         ids = self._alerts(scoring.next_emit, work, batch, slots, out)
         again = ~np.isnan(before)
         revision = np.where(again, revision + 1, 0).astype(np.int32)
         batch = replace(batch, revision=revision, alert_id=tuple(ids))
         new = np.ones(len(slots), dtype=bool)
-        if work.why != "live":
+        if work.kind != "live":
             apart = np.abs(batch.score - before) / np.maximum(np.abs(before), 1e-3)
-            new = ~again | (apart > SAME) | np.isin(slots, list(work.dirty))
-            self.told.mark(slots[~new], apart[~new] > NOISE)
+            new = ~again | (apart > SAME) | np.isin(slots, list(work.late_slots))
+            self.emitted.mark(slots[~new], apart[~new] > NOISE)
         if new.any():
-            self.told.set(slots[new], batch.score[new], revision[new])
+            self.emitted.set(slots[new], batch.score[new], revision[new])
             out.scores.append(_take(batch, new))
 
     def _alerts(
-        self, next_emit: int, work: WindowWork, batch: ScoreBatch, slots: NDArray[np.int64], out: Outputs
+        self, next_emit: int, work: ScoreTask, batch: ScoreBatch, slots: NDArray[np.int64], out: Outputs
     ) -> Sequence[str]:
-        if work.why == "live":
+        if work.kind == "live":
             events, ids = self.tracker.advance(batch)
             self._remember(batch, ids)
             out.alerts.extend(self._settle(events, int(batch.event_time_ns[-1])))
             return ids
         ids = [self._id_at(int(t)) for t in batch.event_time_ns]
         fresh = slots >= next_emit
-        if self._trial is not None and fresh.any():
-            events, told = self._trial.advance(_take(batch, fresh))
-            for position, alert_id in zip(np.flatnonzero(fresh), told, strict=True):
+        if self._speculative is not None and fresh.any():
+            events, emitted = self._speculative.advance(_take(batch, fresh))
+            for position, alert_id in zip(np.flatnonzero(fresh), emitted, strict=True):
                 ids[position] = alert_id
             for event in events:
-                if event.state is AlertState.OPEN and event.id not in self.early:
-                    self.early[event.id] = event
+                if event.state is AlertState.OPEN and event.id not in self.speculative:
+                    self.speculative[event.id] = event
                     out.alerts.append(event)
         return ids
 
     def _settle(self, events: Sequence[Alert], now_ns: int) -> list[Alert]:
         """Live events, less the openings that were told early; early ones that did not come true are taken back."""
-        told = [e for e in events if not (e.state is AlertState.OPEN and self.early.pop(e.id, None) is not None)]
-        for alert in [a for a in self.early.values() if a.detected_ns <= now_ns]:
-            del self.early[alert.id]
-            told.append(
+        emitted = [
+            e for e in events if not (e.state is AlertState.OPEN and self.speculative.pop(e.id, None) is not None)
+        ]
+        for alert in [a for a in self.speculative.values() if a.detected_ns <= now_ns]:
+            del self.speculative[alert.id]
+            emitted.append(
                 replace(
                     alert,
                     state=AlertState.WITHDRAWN,
@@ -175,26 +177,28 @@ class Teller:
                     revision=alert.revision + 1,
                 )
             )
-        return told
+        return emitted
 
     def _remember(self, batch: ScoreBatch, ids: Sequence[str]) -> None:
         for time_ns, alert_id in zip(batch.event_time_ns.tolist(), ids, strict=True):
             if not alert_id:
                 continue
-            if self.spans and self.spans[-1][0] == alert_id:
-                self.spans[-1] = (alert_id, self.spans[-1][1], time_ns)
+            if self.alert_intervals and self.alert_intervals[-1][0] == alert_id:
+                self.alert_intervals[-1] = (alert_id, self.alert_intervals[-1][1], time_ns)
             else:
-                self.spans = [*self.spans[-MAX_SPANS + 1 :], (alert_id, time_ns, time_ns)]
+                self.alert_intervals = [*self.alert_intervals[-MAX_INTERVALS + 1 :], (alert_id, time_ns, time_ns)]
 
     def _id_at(self, time_ns: int) -> str:
-        return next((alert_id for alert_id, first, last in self.spans if first <= time_ns <= last), "")
+        return next((alert_id for alert_id, first, last in self.alert_intervals if first <= time_ns <= last), "")
 
     def state(self) -> dict[str, Any]:
-        return {"tracker": self.tracker.state(), "spans": self.spans, "early": self.early}
+        return {"tracker": self.tracker.state(), "spans": self.alert_intervals, "early": self.speculative}
 
-    def restore(self, tracker: dict[str, Any], spans: list[tuple[str, int, int]], early: dict[str, Alert]) -> None:
+    def restore(
+        self, tracker: dict[str, Any], alert_intervals: list[tuple[str, int, int]], speculative: dict[str, Alert]
+    ) -> None:
         self.tracker.restore(tracker)
-        self.spans, self.early = spans, early
+        self.alert_intervals, self.speculative = alert_intervals, speculative
 
 
 def _batch(

@@ -18,10 +18,10 @@ import msgspec
 from stream_ad.errors import StreamAdError, UnavailableError
 from stream_ad.notifications.outbox import Outbox, Partition
 from stream_ad.notifications.rendering import compose
-from stream_ad.ports import Checkpoint, Clock, Notifier, Source, StandingReader
+from stream_ad.ports import Checkpoint, Clock, LagReader, Notifier, Source
 from stream_ad.records import Alert, Notification, SourceRecord
 
-__all__ = ["NotifyEvents", "Notifying", "Route"]
+__all__ = ["NotificationDispatcher", "NotifyEvents", "Route"]
 
 log = logging.getLogger(__name__)
 LOOK_BACK = 1_000  # records read again at a start, so that an event written twice is known
@@ -66,7 +66,7 @@ class _Log:
 
 
 @dataclass(slots=True)
-class Notifying:
+class NotificationDispatcher:
     """Runs until `stop` is called or the source ends. `parse` reads an alert; DataError = it is none.
 
     link_base: as NotifySettings has it. since_ns: what was written before is old news to a route that is new.
@@ -159,22 +159,22 @@ class Notifying:
     async def _find_positions(self) -> None:
         """Of partitions in which nothing is: a new route begins there."""
         unknown = [partition for partition, place in self._logs.items() if place.position is None]
-        if not unknown or not isinstance(self.source, StandingReader):
+        if not unknown or not isinstance(self.source, LagReader):
             return
         try:
-            standing = await self.source.standing() or {}
+            lags = await self.source.lags() or {}
         except UnavailableError:
             return
         for partition in unknown:
-            if partition in standing and partition in self._logs:
-                self._logs[partition].position = standing[partition].position
+            if partition in lags and partition in self._logs:
+                self._logs[partition].position = lags[partition].position
 
     # ---- messages out
 
     async def _send(self, route: Route) -> None:
         """A receiver that misbehaves is tried again, and stops nothing."""
         try:
-            if not await self.source.holds():
+            if not await self.source.owns_partitions():
                 return
         except UnavailableError as error:
             log.warning("%s; route %s waits", error, route.name)
@@ -250,14 +250,14 @@ class Notifying:
         if committed is None:
             self._logs[topic, partition] = _Log({})
             return None
-        places = _places(committed.note)
+        places = _places(committed.metadata)
         for route in self.routes:
             if route.name in places:
                 route.outbox.full_ns = max(route.outbox.full_ns, places[route.name].full_s * 1_000_000_000)
         begin = {route.name: places[route.name].next for route in self.routes if route.name in places}
         self._logs[topic, partition] = _Log(begin)
         self._committed.pop((topic, partition), None)
-        return committed.replay_from
+        return committed.replay_offset
 
     async def _retried(self, topic: str, partition: int) -> Checkpoint | None:
         while True:
@@ -281,8 +281,8 @@ class Notifying:
                 route.outbox.forget(partition)
 
 
-def _places(note: str) -> dict[str, _Place]:
+def _places(metadata: str) -> dict[str, _Place]:
     try:
-        return msgspec.json.decode(note, type=dict[str, _Place])
+        return msgspec.json.decode(metadata, type=dict[str, _Place])
     except msgspec.DecodeError:  # committed by something else
         return {}

@@ -12,7 +12,7 @@ from typing import Self
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from stream_ad.errors import ConfigError
-from stream_ad.observability.worker_health import Vitals
+from stream_ad.observability.worker_health import WorkerHealth
 
 __all__ = ["HealthServer", "health", "readiness"]
 
@@ -20,28 +20,28 @@ CLIENT_TIMEOUT_S = 10.0
 _JSON = "application/json"
 
 
-def health(vitals: Vitals) -> tuple[int, dict[str, object]]:
+def health(health: WorkerHealth) -> tuple[int, dict[str, object]]:
     """Status and body of /healthz: 503 only where a restart may help. Waiting for a service is not such a case."""
-    if vitals.stalled:
-        return 503, {"status": "stalled", "reasons": [vitals.stalled]}
-    waiting = vitals.waiting()
+    if health.stalled:
+        return 503, {"status": "stalled", "reasons": [health.stalled]}
+    waiting = health.waiting()
     return 200, {"status": "waiting" if waiting else "ok", "reasons": waiting}
 
 
-def readiness(vitals: Vitals) -> tuple[int, dict[str, object]]:
+def readiness(health: WorkerHealth) -> tuple[int, dict[str, object]]:
     """Status and body of /readyz: 200 once it scores. A member that got no partition (a spare one) is ready."""
-    reasons = vitals.unready()
-    partitions = [f"{topic}/{partition}" for topic, partition in sorted(vitals.partitions)]
+    reasons = health.unready()
+    partitions = [f"{topic}/{partition}" for topic, partition in sorted(health.partitions)]
     return 503 if reasons else 200, {"ready": not reasons, "reasons": reasons, "partitions": partitions}
 
 
 class HealthServer:
     """Serves until closed. ConfigError when the port cannot be bound; `port` is the one it got."""
 
-    def __init__(self, host: str, port: int, vitals: Vitals, registry: CollectorRegistry) -> None:
+    def __init__(self, host: str, port: int, health: WorkerHealth, registry: CollectorRegistry) -> None:
         try:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-            self._server = _Server(family, (host, port), vitals, registry)
+            self._server = _Server(family, (host, port), health, registry)
         except OSError as error:
             raise ConfigError(
                 f"observability: {host} port {port} cannot be bound: {error.strerror or error}",
@@ -73,10 +73,10 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(
-        self, family: socket.AddressFamily, address: tuple[str, int], vitals: Vitals, registry: CollectorRegistry
+        self, family: socket.AddressFamily, address: tuple[str, int], health: WorkerHealth, registry: CollectorRegistry
     ) -> None:
         self.address_family = family
-        self.vitals, self.registry = vitals, registry
+        self.health, self.registry = health, registry
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/metrics":
             self._answer(200, CONTENT_TYPE_LATEST, generate_latest(self.server.registry))
         elif path in ("/healthz", "/readyz"):
-            status, body = (health if path == "/healthz" else readiness)(self.server.vitals)
+            status, body = (health if path == "/healthz" else readiness)(self.server.health)
             self._answer(status, _JSON, json.dumps(body).encode())
         else:
             self._answer(404, _JSON, b'{"paths": ["/metrics", "/healthz", "/readyz"]}')

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from stream_ad.errors import StreamAdError, UnavailableError
 from stream_ad.notifications.dispatcher import NotifyEvents
-from stream_ad.observability.metrics import Meters
-from stream_ad.observability.worker_health import Vitals
+from stream_ad.observability.metrics import Metrics
+from stream_ad.observability.worker_health import WorkerHealth
 from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.ports import (
     AssignmentListener,
@@ -31,31 +31,31 @@ from stream_ad.records import Outputs, SourceRecord
 from stream_ad.settings import Settings
 
 __all__ = [
-    "ObservedNotify",
-    "ObservedPipeline",
-    "ObservedScorer",
-    "ObservedSink",
-    "ObservedSource",
-    "ObservedStates",
-    "Watch",
+    "Instrumentation",
+    "InstrumentedNotify",
+    "InstrumentedPipeline",
+    "InstrumentedScorer",
+    "InstrumentedSink",
+    "InstrumentedSource",
+    "InstrumentedStates",
 ]
 
 Float32 = NDArray[np.float32]
 
 
-class Watch:
+class Instrumentation:
     """Where every part reports: one call costs a few microseconds, so parts report by the batch."""
 
-    def __init__(self, vitals: Vitals, meters: Meters) -> None:
-        self.vitals = vitals
+    def __init__(self, health: WorkerHealth, meters: Metrics) -> None:
+        self.health = health
         self.meters = meters
 
     @contextmanager
     def call(self, stage: str, part: str = "", *, doing: str = "") -> Iterator[None]:
         """Times a call; with a part, its UnavailableError says that the part is away, its end that it is there."""
-        clock, began_s = self.vitals.clock, self.vitals.clock.monotonic_s()
+        clock, began_s = self.health.clock, self.health.clock.monotonic_s()
         try:
-            with self.vitals.doing(doing or stage):
+            with self.health.doing(doing or stage):
                 yield
         except UnavailableError as error:
             if part:
@@ -63,7 +63,7 @@ class Watch:
             raise
         else:
             if part:
-                self.vitals.found(part)
+                self.health.found(part)
         finally:
             took_s = clock.monotonic_s() - began_s
             self.meters.observe("stage_seconds", took_s, stage=stage)
@@ -72,26 +72,26 @@ class Watch:
 
     def away(self, part: str, error: UnavailableError) -> None:
         self.meters.count("unavailable", part=part)
-        self.vitals.lost(part, error.message)
+        self.health.lost(part, error.message)
 
 
-class ObservedSource:
+class InstrumentedSource:
     """ports.Source. A poll that brings records is a step, and so is a commit."""
 
-    def __init__(self, source: Source, watch: Watch) -> None:
+    def __init__(self, source: Source, watch: Instrumentation) -> None:
         self.source = source
         self._watch = watch
 
     async def start(self, listener: AssignmentListener) -> None:
-        await self.source.start(_Listener(listener, self._watch.vitals))
+        await self.source.start(_Listener(listener, self._watch.health))
 
     async def poll(self, timeout_s: float) -> Sequence[SourceRecord] | None:
-        meters, clock = self._watch.meters, self._watch.vitals.clock
+        meters, clock = self._watch.meters, self._watch.health.clock
         began_s = clock.monotonic_s()
         records = await self.source.poll(timeout_s)
         meters.observe("stage_seconds", clock.monotonic_s() - began_s, stage="poll")
         if records:
-            self._watch.vitals.step()
+            self._watch.health.step()
             meters.count("records", len(records))
             meters.observe("poll_records", len(records))
         return records
@@ -104,11 +104,11 @@ class ObservedSource:
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
         with self._watch.call("commit", "broker", doing="committing offsets"):
             await self.source.commit(checkpoints)
-        self._watch.vitals.step()
+        self._watch.health.step()
 
-    async def holds(self) -> bool:
+    async def owns_partitions(self) -> bool:
         with self._watch.call("hold", "broker", doing="asking the group whether the partitions are still ours"):
-            return await self.source.holds()
+            return await self.source.owns_partitions()
 
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:
         with self._watch.call("load", "broker", doing=f"asking for the committed offset of {topic}/{partition}"):
@@ -121,9 +121,9 @@ class ObservedSource:
 class _Listener:
     """ports.AssignmentListener: partitions count as ours once their states are loaded."""
 
-    def __init__(self, listener: AssignmentListener, vitals: Vitals) -> None:
+    def __init__(self, listener: AssignmentListener, health: WorkerHealth) -> None:
         self._listener = listener
-        self._vitals = vitals
+        self._vitals = health
 
     async def assigned(self, topic: str, partition: int) -> int | None:
         offset = await self._listener.assigned(topic, partition)
@@ -137,11 +137,11 @@ class _Listener:
         self._vitals.step()
 
 
-class ObservedSink:
+class InstrumentedSink:
     """ports.Sink. `part` is the word for it in metrics and reasons; statuses alone, which idle workers tell too, are no
     step."""
 
-    def __init__(self, sink: Sink, part: str, watch: Watch) -> None:
+    def __init__(self, sink: Sink, part: str, watch: Instrumentation) -> None:
         self._sink = sink
         self._part = part
         self._watch = watch
@@ -150,38 +150,38 @@ class ObservedSink:
         with self._watch.call("write", self._part, doing=f"writing to {self._part}"):
             self._sink.write(outputs)
         if outputs.scores or outputs.alerts or outputs.dead_letters:
-            self._watch.vitals.step()
+            self._watch.health.step()
 
     def close(self) -> None:
         self._sink.close()
 
 
-class ObservedStates:
+class InstrumentedStates:
     """ports.StateStore."""
 
-    def __init__(self, states: StateStore, watch: Watch) -> None:
+    def __init__(self, states: StateStore, watch: Instrumentation) -> None:
         self._states = states
         self._watch = watch
 
     async def load(self, topic: str, partition: int) -> dict[str, bytes]:
         with self._watch.call("load", "states", doing=f"loading the states of {topic}/{partition}"):
             states = await self._states.load(topic, partition)
-        self._watch.vitals.step()
+        self._watch.health.step()
         return states
 
     async def save(self, topic: str, partition: int, states: Mapping[str, bytes]) -> None:
         with self._watch.call("state", "states", doing=f"saving the states of {topic}/{partition}"):
             await self._states.save(topic, partition, states)
-        self._watch.vitals.step()
+        self._watch.health.step()
 
     async def stop(self) -> None:
         await self._states.stop()
 
 
-class ObservedNotify(NotifyEvents):
+class InstrumentedNotify(NotifyEvents):
     """What the notifier does. A receiver that is away is no reason for the worker to wait."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Instrumentation) -> None:
         self._watch = watch
 
     def sent(self, route: str, events: int) -> None:
@@ -194,13 +194,13 @@ class ObservedNotify(NotifyEvents):
         self._watch.meters.count("notifications_held_back", events, route=route, reason=reason)
 
     def waiting(self, events: Mapping[str, int]) -> None:
-        self._watch.vitals.to_notify = events
+        self._watch.health.to_notify = events
 
 
-class ObservedScorer:
+class InstrumentedScorer:
     """ports.Scorer. Each call is a step: a poll may ask for many of them."""
 
-    def __init__(self, scorer: Scorer, watch: Watch) -> None:
+    def __init__(self, scorer: Scorer, watch: Instrumentation) -> None:
         self._scorer = scorer
         self._watch = watch
         self.name, self.version = scorer.name, scorer.version
@@ -210,7 +210,7 @@ class ObservedScorer:
     def fit(self, history: Float32) -> Fitted:
         with self._watch.call("fit", doing="fitting a profile"):
             fitted = self._scorer.fit(history)
-        self._watch.vitals.step()
+        self._watch.health.step()
         return fitted
 
     def open(self, arrays: Mapping[str, NDArray[np.generic]]) -> Session:
@@ -219,22 +219,22 @@ class ObservedScorer:
     def score(self, batch: Sequence[tuple[Session, Window]]) -> list[ScoredSlots]:
         with self._watch.call("score", doing=f"scoring {len(batch)} windows"):
             scored = self._scorer.score(batch)
-        self._watch.vitals.step()
+        self._watch.health.step()
         return scored
 
 
-class ObservedPipeline(Pipeline):
+class InstrumentedPipeline(Pipeline):
     """The pipeline, timed from outside; what it does is untouched."""
 
-    def __init__(self, settings: Settings, scorer: Scorer, profiles: ProfileStore, watch: Watch) -> None:
-        super().__init__(settings, ObservedScorer(scorer, watch), profiles)
+    def __init__(self, settings: Settings, scorer: Scorer, profiles: ProfileStore, watch: Instrumentation) -> None:
+        super().__init__(settings, InstrumentedScorer(scorer, watch), profiles)
         self._watch = watch
 
     def process(self, records: Sequence[SourceRecord], now_s: float = 0.0) -> Outputs:
         before = self.observations
         with self._watch.call("process", doing=f"processing {len(records)} records"):
             outputs = super().process(records, now_s)
-        self._watch.vitals.step()
+        self._watch.health.step()
         self._watch.meters.count("observations", self.observations - before)
         return outputs
 

@@ -9,15 +9,15 @@ from importlib.metadata import version
 
 from stream_ad.errors import UnavailableError
 from stream_ad.observability.endpoints import HealthServer
-from stream_ad.observability.instrumented import ObservedPipeline, Watch
-from stream_ad.observability.metrics import Meters
+from stream_ad.observability.instrumented import Instrumentation, InstrumentedPipeline
+from stream_ad.observability.metrics import Metrics
 from stream_ad.observability.watchdog import Watchdog, end_process
-from stream_ad.observability.worker_health import Vitals
+from stream_ad.observability.worker_health import WorkerHealth
 from stream_ad.pipeline.pipeline import Partition
-from stream_ad.ports import Clock, ProfileStore, Scorer, Source, Standing, StandingReader
+from stream_ad.ports import Clock, LagReader, PartitionLag, ProfileStore, Scorer, Source
 from stream_ad.settings import Settings
 
-__all__ = ["BROKER", "GIVE_BACK_S", "Oversight", "give_back"]
+__all__ = ["BROKER", "GIVE_BACK_S", "WorkerMonitor", "give_back"]
 
 
 def give_back() -> None:
@@ -35,28 +35,28 @@ BROKER = "broker"
 log = logging.getLogger(__name__)
 
 
-class Oversight:
+class WorkerMonitor:
     """One a worker. `watch` is what its parts report to; ConfigError when the port is taken."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings.observability
         self._clock = clock
-        self.vitals = Vitals(clock)
-        self.meters = Meters(self.vitals)
-        self.watch = Watch(self.vitals, self.meters)
+        self.health = WorkerHealth(clock)
+        self.meters = Metrics(self.health)
+        self.watch = Instrumentation(self.health, self.meters)
         self._server: HealthServer | None = None
         if self._settings.port:
             host = self._settings.host
-            self._server = HealthServer(host, self._settings.port, self.vitals, self.meters.registry)
+            self._server = HealthServer(host, self._settings.port, self.health, self.meters.registry)
             log.info("/metrics, /healthz and /readyz at http://%s:%d", host, self._server.port)
 
-    def pipeline(self, settings: Settings, scorer: Scorer, profiles: ProfileStore) -> ObservedPipeline:
+    def pipeline(self, settings: Settings, scorer: Scorer, profiles: ProfileStore) -> InstrumentedPipeline:
         self.meters.model(version("stream-ad"), scorer.name, scorer.version)
-        return ObservedPipeline(settings, scorer, profiles, self.watch)
+        return InstrumentedPipeline(settings, scorer, profiles, self.watch)
 
-    async def run(self, source: Source, pipeline: ObservedPipeline) -> None:
+    async def run(self, source: Source, pipeline: InstrumentedPipeline) -> None:
         """Until cancelled, on the event loop of the ingest: its beats tell that the loop turns."""
-        watchdog = Watchdog(self.vitals, self._settings, end_process(asyncio.get_running_loop()))
+        watchdog = Watchdog(self.health, self._settings, end_process(asyncio.get_running_loop()))
         watchdog.start()
         try:
             await asyncio.gather(self._beat(), self._measure(source, pipeline), self._give_back())
@@ -69,7 +69,7 @@ class Oversight:
 
     async def _beat(self) -> None:
         while True:
-            self.vitals.beats += 1
+            self.health.beats += 1
             await asyncio.sleep(BEAT_S)
 
     async def _give_back(self) -> None:
@@ -77,34 +77,34 @@ class Oversight:
             await asyncio.sleep(GIVE_BACK_S)
             await asyncio.to_thread(give_back)
 
-    async def _measure(self, source: Source, pipeline: ObservedPipeline) -> None:
-        before: dict[Partition, Standing] = {}
+    async def _measure(self, source: Source, pipeline: InstrumentedPipeline) -> None:
+        before: dict[Partition, PartitionLag] = {}
         while True:
             asked_s = self._clock.monotonic_s()
             try:
-                standing = await self._standing(source)
+                lags = await self._standing(source)
             except UnavailableError as error:
                 self.watch.away(BROKER, error)
             else:
-                self.vitals.found(BROKER)
-                self.vitals.settled = standing is not None
-                held, before = before, dict(standing or {})
-                self.vitals.standing = before
+                self.health.found(BROKER)
+                self.health.settled = lags is not None
+                held, before = before, dict(lags or {})
+                self.health.lags = before
                 for place, one in before.items():
-                    pipeline.heard(*place, 0 if self._idle(one, held.get(place)) else one.end, asked_s)
-            self.vitals.restoring = pipeline.restoring
-            self.vitals.newest_ns = await asyncio.to_thread(pipeline.newest_ns)
-            self.vitals.series = pipeline.series_count
-            await asyncio.sleep(MEASURE_S if self.vitals.settled else BEAT_S)
+                    pipeline.observe_end_offset(*place, 0 if self._idle(one, held.get(place)) else one.end, asked_s)
+            self.health.restoring = pipeline.restoring
+            self.health.newest_ns = await asyncio.to_thread(pipeline.newest_ns)
+            self.health.series = pipeline.series_count
+            await asyncio.sleep(MEASURE_S if self.health.settled else BEAT_S)
 
-    def _idle(self, now: Standing, before: Standing | None) -> bool:
+    def _idle(self, now: PartitionLag, before: PartitionLag | None) -> bool:
         """All was read at the last look already, and is processed. Offsets alone do not say so: the last ones may be
         marks of transactions, which no record has."""
-        return now.lag == 0 and now == before and not self.vitals.actions
+        return now.lag == 0 and now == before and not self.health.actions
 
-    async def _standing(self, source: Source) -> dict[Partition, Standing] | None:
+    async def _standing(self, source: Source) -> dict[Partition, PartitionLag] | None:
         """A source that cannot say is read to its end all the time."""
-        if isinstance(source, StandingReader):
-            found = await source.standing()
+        if isinstance(source, LagReader):
+            found = await source.lags()
             return None if found is None else dict(found)
-        return {place: Standing(0, 0) for place in self.vitals.partitions} or None
+        return {place: PartitionLag(0, 0) for place in self.health.partitions} or None

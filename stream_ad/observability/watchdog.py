@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from stream_ad.durations import duration_ns
-from stream_ad.observability.worker_health import Vitals
+from stream_ad.observability.worker_health import WorkerHealth
 from stream_ad.settings import ObservabilitySettings
 
 __all__ = ["EXIT_CODE", "Watchdog", "all_stacks", "end_process"]
@@ -32,15 +32,15 @@ class Watchdog(threading.Thread):
     Time counts by looks, at most two ticks for each, so that a suspended process is not blamed for its suspension.
     """
 
-    def __init__(self, vitals: Vitals, settings: ObservabilitySettings, give_up: Callable[[str], None]) -> None:
+    def __init__(self, health: WorkerHealth, settings: ObservabilitySettings, give_up: Callable[[str], None]) -> None:
         super().__init__(name="watchdog", daemon=True)
-        self._vitals = vitals
+        self._vitals = health
         self._stall_s = duration_ns(settings.stall_after) / 1e9
         self._exit_s = self._stall_s + duration_ns(settings.exit_after) / 1e9
         self._away_limit_s = duration_ns(settings.give_up_after) / 1e9 if settings.give_up_after else None
         self._give_up = give_up
         self._ended = threading.Event()
-        self._looked_s = vitals.clock.monotonic_s()
+        self._looked_s = health.clock.monotonic_s()
         self._seen = (0, 0)
         self._still_s = self._idle_s = self._away_s = 0.0
 
@@ -56,20 +56,20 @@ class Watchdog(threading.Thread):
 
     def look(self) -> str:
         """Marks a stall in the vitals; why the process has to end, "" while it has not."""
-        vitals, now_s = self._vitals, self._vitals.clock.monotonic_s()
+        health, now_s = self._vitals, self._vitals.clock.monotonic_s()
         passed_s = min(now_s - self._looked_s, 2 * TICK_S)
         beats, steps = self._seen
-        self._looked_s, self._seen = now_s, (vitals.beats, vitals.steps)
-        waiting, work = vitals.waiting(), self._work()
-        self._still_s = self._still_s + passed_s if beats and vitals.beats == beats else 0.0
-        self._idle_s = self._idle_s + passed_s if work and not waiting and vitals.steps == steps else 0.0
+        self._looked_s, self._seen = now_s, (health.beats, health.steps)
+        waiting, work = health.waiting(), self._work()
+        self._still_s = self._still_s + passed_s if beats and health.beats == beats else 0.0
+        self._idle_s = self._idle_s + passed_s if work and not waiting and health.steps == steps else 0.0
         self._away_s = self._away_s + passed_s if waiting else 0.0
         stalled = self._reason(work)
-        if stalled and not vitals.stalled:
+        if stalled and not health.stalled:
             log.error("stalled: %s", stalled)
-        elif vitals.stalled and not stalled:
+        elif health.stalled and not stalled:
             log.warning("not stalled any more")
-        vitals.stalled = stalled
+        health.stalled = stalled
         if stalled and max(self._still_s, self._idle_s) >= self._exit_s:
             return stalled
         if self._away_limit_s is not None and self._away_s >= self._away_limit_s:
@@ -78,7 +78,7 @@ class Watchdog(threading.Thread):
 
     def _work(self) -> str:
         """What there is to do, in words."""
-        words = [f"{one.lag} records to read in {t}/{p}" for (t, p), one in self._vitals.standing.items() if one.lag]
+        words = [f"{one.lag} records to read in {t}/{p}" for (t, p), one in self._vitals.lags.items() if one.lag]
         action = self._vitals.oldest_action()
         if action is not None:
             words.append(f"{action.what} under way for {self._vitals.clock.monotonic_s() - action.since_s:.0f} s")

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from stream_ad.ports import Clock, Standing
+from stream_ad.ports import Clock, PartitionLag
 
-__all__ = ["Action", "Away", "Vitals"]
+__all__ = ["Action", "Away", "WorkerHealth"]
 
 Partition = tuple[str, int]
 
@@ -34,7 +34,7 @@ class Away:
 
 
 @dataclass
-class Vitals:
+class WorkerHealth:
     """steps counts what moves the work on, beats the turns of the event loop: a number that stands still tells.
 
     settled: the group has shared its partitions out. standing: what is left to read. newest_ns: newest event time read.
@@ -49,7 +49,7 @@ class Vitals:
     settled: bool = False
     restoring: bool = False
     partitions: frozenset[Partition] = frozenset()
-    standing: Mapping[Partition, Standing] = field(default_factory=dict)
+    lags: Mapping[Partition, PartitionLag] = field(default_factory=dict)
     newest_ns: Mapping[Partition, int] = field(default_factory=dict)
     series: int = 0
     to_notify: Mapping[str, int] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class Vitals:
     @property
     def lag(self) -> int:
         """Records there are to read."""
-        return sum(one.lag for one in self.standing.values())
+        return sum(one.lag for one in self.lags.values())
 
     def oldest_action(self) -> Action | None:
         return min(self.actions.values(), key=lambda action: action.since_s, default=None)

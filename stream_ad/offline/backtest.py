@@ -20,7 +20,7 @@ from stream_ad.offline.accuracy import auc_pr, vus_pr
 from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.ports import Profile, Scorer
 from stream_ad.records import Alert, Outputs, Table
-from stream_ad.runtime.consumer_loop import Ingest
+from stream_ad.runtime.consumer_loop import ConsumerLoop
 from stream_ad.settings import Settings, Subscription
 from stream_ad.windowing.grid import infer_step_ns
 from stream_ad.wiring import open_clock, open_file_source, read_table, table_series
@@ -186,7 +186,7 @@ def score_case(case: Case, settings: Settings, scorer: Scorer) -> Scored:
     pipeline = Pipeline(settings.model_copy(update={"subscription": (subscription,)}), scorer, _OneProfile(profile))
     collector = _Collector()
     source = open_file_source([table], start_ns=START_NS, step_ns=step_ns, time_format="ns", poll_rows=4096)
-    asyncio.run(Ingest(source, pipeline, [collector], None, open_clock()).run())
+    asyncio.run(ConsumerLoop(source, pipeline, [collector], None, open_clock()).run())
     return _by_row(case, table, step_ns, collector.outputs)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stream_ad.pipeline.series import Series
 from stream_ad.records import Block, DeadLetter, Observation
 
-__all__ = ["Inbox"]
+__all__ = ["PollBatch"]
 
 Part = Observation | Block
 
@@ -30,7 +30,7 @@ class _Share:
 
 
 @dataclass(slots=True)
-class Inbox:
+class PollBatch:
     """letters: dead letters, each with the number of its record."""
 
     letters: list[tuple[int, DeadLetter]] = field(default_factory=list)

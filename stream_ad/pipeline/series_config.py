@@ -11,11 +11,11 @@ from stream_ad.ports import Scorer
 from stream_ad.settings import Settings
 from stream_ad.windowing.config import WindowingConfig
 
-__all__ = ["SeriesRules"]
+__all__ = ["SeriesConfig"]
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesRules:
+class SeriesConfig:
     """step_ns None = inferred; channels () = found in the first window."""
 
     step_ns: int | None
@@ -26,12 +26,12 @@ class SeriesRules:
     false_alarms_per_s: float
     episodes: EpisodeRule
 
-    def lead_steps(self, series: str) -> int:
+    def phase_steps(self, series: str) -> int:
         """Empty slots before a series' first reading: all series' hops begin at multiples of the hop."""
         return crc32(series.encode("utf-8", "surrogatepass")) % self.windowing.hop if self.stagger else 0
 
     @classmethod
-    def of(cls, settings: Settings, topic: str, scorer: Scorer) -> SeriesRules:
+    def of(cls, settings: Settings, topic: str, scorer: Scorer) -> SeriesConfig:
         subscription, detector, alerts = settings.subscription_of(topic), settings.detector, settings.alerts
         return cls(
             step_ns=duration_ns(subscription.step) if subscription.step else None,

@@ -17,7 +17,7 @@ from stream_ad.pipeline.series import Series
 from stream_ad.ports import ProfileStore
 from stream_ad.records import Alert, Observation
 from stream_ad.windowing.grid import Grid
-from stream_ad.windowing.slot_buffer import RowStore
+from stream_ad.windowing.slot_buffer import SlotBuffer
 
 __all__ = ["newest_of_state", "restore_series", "save_series"]
 
@@ -31,7 +31,22 @@ class _Rows(msgspec.Struct):
     seen: bytes  # zlib of bool [top - base]
 
 
-class _State(msgspec.Struct):
+# Names as they are stored, where the code has better ones: format 1 stays readable.
+_STORED = {
+    "emitted_from": "told_from",
+    "history_start": "origin",
+    "next_fit_slots": "next_fit",
+    "late_slots": "dirty",
+    "alert_intervals": "spans",
+    "speculative": "early",
+    "first_emitted_ns": "first_told_ns",
+    "last_emitted_ns": "last_told_ns",
+    "pre_grid": "waiting",
+    "uncaptured_late_slots": "unsettled",
+}
+
+
+class _State(msgspec.Struct, rename=_STORED):
     """offset: the first record whose effect is not in here."""
 
     format: int
@@ -43,31 +58,32 @@ class _State(msgspec.Struct):
     max_slot: int
     next_end: int
     next_emit: int
-    told_from: int | None
-    origin: int
-    next_fit: int | None
+    emitted_from: int | None
+    history_start: int
+    next_fit_slots: int | None
     need_from: int
-    dirty: list[int]
+    late_slots: list[int]
     revised: dict[int, int]
     profile: str
     tracker: dict[str, Any]
-    spans: list[tuple[str, int, int]]
-    early: dict[str, Alert]
-    first_told_ns: int | None
-    last_told_ns: int | None
+    alert_intervals: list[tuple[str, int, int]]
+    speculative: dict[str, Alert]
+    first_emitted_ns: int | None
+    last_emitted_ns: int | None
     rows: _Rows | None = None
-    waiting: list[tuple[int, dict[str, float], int]] = []  # event time, values, offset; then there is no grid
+    pre_grid: list[tuple[int, dict[str, float], int]] = []  # event time, values, offset; then there is no grid
     scorer: str = ""  # name and version; of another one only what was told counts
-    unsettled: dict[int, float] = {}  # slot -> score told, where late data may still move it and no rows tell it now
+    # Slot -> score emitted, where late data may still move it and no rows reproduce it.
+    uncaptured_late_slots: dict[int, float] = {}
 
 
-class _Newest(msgspec.Struct):
+class _Newest(msgspec.Struct, rename=_STORED):
     """What of a state says when its last reading was."""
 
     step_ns: int
     anchor_ns: int
     max_slot: int
-    waiting: list[tuple[int, Any, Any]] = []
+    pre_grid: list[tuple[int, Any, Any]] = []
 
 
 _decoder = msgspec.msgpack.Decoder(_State)
@@ -77,18 +93,18 @@ _newest_decoder = msgspec.msgpack.Decoder(_Newest)
 def save_series(series: Series, offset: int, *, with_rows: bool = False) -> bytes:
     """The state of a series once everything before `offset` is answered for. with_rows: it is parked; a series whose
     grid has no anchor yet must be."""
-    due, grid = series.windowing, series.windowing.grid
+    windower, grid = series.windower, series.windower.grid
     rows = None
     if grid is None:
-        series.parked_to = 1
+        series.snapshot_rows_to = 1
     elif with_rows:
-        base, top = due.need_from, due.rows.top
-        values, seen = due.rows.window(base, top).tobytes(), due.rows.seen(base, top).tobytes()
+        base, top = windower.need_from, windower.rows.top
+        values, seen = windower.rows.window(base, top).tobytes(), windower.rows.seen(base, top).tobytes()
         rows = _Rows(base, top, zlib.compress(values, 1), zlib.compress(seen, 1))
-        series.parked_to = top
+        series.snapshot_rows_to = top
     else:
-        series.parked_to = 0
-    told = series.teller.state()
+        series.snapshot_rows_to = 0
+    emitted = series.emitter.state()
     state = _State(
         format=FORMAT,
         offset=offset,
@@ -97,24 +113,24 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
         step_ns=grid.step_ns if grid else 0,
         anchor_ns=grid.anchor_ns if grid else 0,
         max_slot=grid.max_slot if grid else -1,
-        next_end=due.next_end,
-        next_emit=due.next_emit,
-        told_from=due.told_from,
-        origin=due.origin,
-        next_fit=due.next_fit,
-        need_from=due.need_from,
-        dirty=sorted(due.dirty),
-        revised=series.teller.told.revised(),
+        next_end=windower.next_end,
+        next_emit=windower.next_emit,
+        emitted_from=windower.emitted_from,
+        history_start=windower.history_start,
+        next_fit_slots=windower.next_fit_slots,
+        need_from=windower.need_from,
+        late_slots=sorted(windower.late_slots),
+        revised=series.emitter.emitted.revised(),
         profile=series.profile.version if series.profile else "",
         scorer=f"{series.scorer.name}-{series.scorer.version}",
-        tracker=told["tracker"],
-        spans=told["spans"],
-        early=told["early"],
-        first_told_ns=series.teller.first_told_ns,
-        last_told_ns=series.teller.last_told_ns,
+        tracker=emitted["tracker"],
+        alert_intervals=emitted["spans"],
+        speculative=emitted["early"],
+        first_emitted_ns=series.emitter.first_emitted_ns,
+        last_emitted_ns=series.emitter.last_emitted_ns,
         rows=rows,
-        waiting=[(one.event_time_ns, dict(one.values), at) for one, at in series.waiting],
-        unsettled=series.teller.told.scores(due.unsettled, due.revisable_from),
+        pre_grid=[(one.event_time_ns, dict(one.values), at) for one, at in series.pre_grid],
+        uncaptured_late_slots=series.emitter.emitted.scores(windower.uncaptured_late_slots, windower.revisable_from),
     )
     return msgspec.msgpack.encode(state)
 
@@ -127,7 +143,7 @@ def newest_of_state(data: bytes) -> int | None:
         raise ModelError(f"the state of a series cannot be read: {error}") from error
     if state.max_slot >= 0:
         return state.anchor_ns + state.max_slot * state.step_ns
-    return max((time_ns for time_ns, _, _ in state.waiting), default=None)
+    return max((time_ns for time_ns, _, _ in state.pre_grid), default=None)
 
 
 def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
@@ -140,23 +156,27 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
         raise ModelError(f"state of series {series.key.series!r}: expected format {FORMAT}, found {state.format}")
     series.adopt_channels(tuple(state.channels))
     series.channels.fixed = state.channels_fixed
-    due = series.windowing
-    if state.waiting:
-        series.waiting = [(Observation(series.key.series, t, values), at) for t, values, at in state.waiting]
-        series.parked_to = 1
+    windower = series.windower
+    if state.pre_grid:
+        series.pre_grid = [(Observation(series.key.series, t, values), at) for t, values, at in state.pre_grid]
+        series.snapshot_rows_to = 1
     else:
-        due.grid = _grid(series, state)
-        due.grid.max_slot = state.max_slot
-        series.back_grid = _grid(series, state)
-        series.teller.step_ns = state.step_ns
-        due.rows = RowStore(len(state.channels), state.need_from)
-    due.next_end, due.next_emit = state.next_end, state.next_emit
-    due.told_from, due.origin, due.next_fit = state.told_from, state.origin, state.next_fit
-    due.dirty = set(state.dirty)
-    series.flushed = False  # what was told early may not have reached the sinks: it is told again
-    series.teller.first_told_ns, series.teller.last_told_ns = state.first_told_ns, state.last_told_ns
-    series.resume_offset = state.offset
-    series.teller.restore(state.tracker, state.spans, state.early)
+        windower.grid = _grid(series, state)
+        windower.grid.max_slot = state.max_slot
+        series.replay_grid = _grid(series, state)
+        series.emitter.step_ns = state.step_ns
+        windower.rows = SlotBuffer(len(state.channels), state.need_from)
+    windower.next_end, windower.next_emit = state.next_end, state.next_emit
+    windower.emitted_from, windower.history_start, windower.next_fit_slots = (
+        state.emitted_from,
+        state.history_start,
+        state.next_fit_slots,
+    )
+    windower.late_slots = set(state.late_slots)
+    series.provisional_emitted = False  # what was told early may not have reached the sinks: it is told again
+    series.emitter.first_emitted_ns, series.emitter.last_emitted_ns = state.first_emitted_ns, state.last_emitted_ns
+    series.replay_until = state.offset
+    series.emitter.restore(state.tracker, state.alert_intervals, state.speculative)
     if state.scorer != f"{series.scorer.name}-{series.scorer.version}":
         series.start_over(profiles.load(series.key.series, series.scorer.name))
     elif state.profile:
@@ -167,32 +187,32 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
                 mend="point models.url of all workers of a group at the same store",
             )
         series.use(profile)
-    _restore_told(series, state)
+    _restore_emitted(series, state)
     _restore_rows(series, state)
 
 
-def _restore_told(series: Series, state: _State) -> None:
-    if slots := sorted(state.revised.keys() | state.unsettled.keys()):
-        scores = [state.unsettled.get(slot, np.nan) for slot in slots]
+def _restore_emitted(series: Series, state: _State) -> None:
+    if slots := sorted(state.revised.keys() | state.uncaptured_late_slots.keys()):
+        scores = [state.uncaptured_late_slots.get(slot, np.nan) for slot in slots]
         revisions = [state.revised.get(slot, 0) for slot in slots]
-        told = series.teller.told
-        told.set(np.array(slots), np.array(scores), np.array(revisions, dtype=np.int32))
-        told.mark(np.array(slots), ~np.isnan(scores))
+        emitted = series.emitter.emitted
+        emitted.set(np.array(slots), np.array(scores), np.array(revisions, dtype=np.int32))
+        emitted.mark(np.array(slots), ~np.isnan(scores))
 
 
 def _grid(series: Series, state: _State) -> Grid:
-    return Grid(state.step_ns, state.anchor_ns, series.rules.windowing.lateness, series.rules.windowing.revise)
+    return Grid(state.step_ns, state.anchor_ns, series.config.windowing.lateness, series.config.windowing.revise)
 
 
 def _restore_rows(series: Series, state: _State) -> None:
     if state.rows is not None:
         count, width = state.rows.top - state.rows.base, len(state.channels)
         values = np.frombuffer(_inflate(state.rows.values, 4 * count * width), dtype=np.float32).reshape(count, width)
-        rows = series.windowing.rows = RowStore(width, state.rows.base)
+        rows = series.windower.rows = SlotBuffer(width, state.rows.base)
         every = np.arange(width)
         for i in np.flatnonzero(np.frombuffer(_inflate(state.rows.seen, count), dtype=bool)):
             rows.put(state.rows.base + int(i), every, values[i], state.offset)
-        series.parked_to, series.back_grid = state.rows.top, None
+        series.snapshot_rows_to, series.replay_grid = state.rows.top, None
 
 
 def _inflate(packed: bytes, size: int) -> bytes:

@@ -12,11 +12,11 @@ __all__ = [
     "AssignmentListener",
     "BrokerAdmin",
     "Checkpoint",
+    "LagReader",
+    "PartitionLag",
     "PushSource",
     "RecordTail",
     "Source",
-    "Standing",
-    "StandingReader",
     "StateStore",
     "SubscriptionStore",
     "TopicReader",
@@ -25,13 +25,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a partition stands. `next_offset` is the first record not yet answered for in the sinks; `replay_from` the
-    record from which a restart must read to have its windows back (<= next_offset). `note` is what else the committer
+    """Where a partition stands. `next_offset` is the first record not yet answered for in the sinks; `replay_offset`
+
+    the
+    record from which a restart must read to have its windows back (<= next_offset). `metadata` is what else the committer
     wants back, at most 3,800 bytes of UTF-8."""
 
     next_offset: int
-    replay_from: int
-    note: str = ""
+    replay_offset: int
+    metadata: str = ""
 
 
 class AssignmentListener(Protocol):
@@ -59,7 +61,7 @@ class Source(Protocol):
 
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None: ...
 
-    async def holds(self) -> bool:
+    async def owns_partitions(self) -> bool:
         """False = another consumer may own what was assigned here: write nothing more, the next `poll` tells. Asked
         before each write. UnavailableError = not to be known now."""
         ...
@@ -72,7 +74,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartitionLag:
     """Where reading stands in a partition: `position` is the next record to read, `end` the one after the newest."""
 
     position: int
@@ -84,10 +86,10 @@ class Standing:
 
 
 @runtime_checkable
-class StandingReader(Protocol):
+class LagReader(Protocol):
     """A source that knows how much there is to read; asked beside the polls, on their event loop."""
 
-    async def standing(self) -> Mapping[tuple[str, int], Standing] | None:
+    async def lags(self) -> Mapping[tuple[str, int], PartitionLag] | None:
         """Of the partitions that are ours; None while they are being shared out. UnavailableError = no answer."""
         ...
 

@@ -17,7 +17,7 @@ from stream_ad.ports import Clock, Sink, Source, StateStore, TopicReader
 from stream_ad.records import Outputs, SourceRecord
 from stream_ad.settings import Subscription
 
-__all__ = ["Ingest", "IngestLimits"]
+__all__ = ["ConsumerLimits", "ConsumerLoop"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -25,7 +25,7 @@ P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True)
-class IngestLimits:
+class ConsumerLimits:
     """How often what is done; outputs wait no longer than deliver_s and no more than deliver_slots slots, alerts not at
     all."""
 
@@ -38,12 +38,12 @@ class IngestLimits:
     retry_max_s: float = 15.0
 
 
-class _LostError(Exception):
+class _FencedError(Exception):
     """Another may own the partitions."""
 
 
 @dataclass(slots=True)
-class Ingest:
+class ConsumerLoop:
     """Runs until the source ends or `stop` is called. One instance is one member of the group.
 
     on_outputs sees everything that was delivered, after it is durable. Without a state store nothing can be read back,
@@ -55,7 +55,7 @@ class Ingest:
     sinks: Sequence[Sink]
     states: StateStore | None
     clock: Clock
-    limits: IngestLimits = field(default_factory=IngestLimits)
+    limits: ConsumerLimits = field(default_factory=ConsumerLimits)
     on_outputs: Callable[[Outputs], None] | None = None
     records_seen: int = 0
     _pending: Outputs = field(default_factory=Outputs)
@@ -190,7 +190,7 @@ class Ingest:
         try:
             for sink in self.sinks:
                 await self._retry(self._write, sink, outputs, losses)
-        except _LostError:
+        except _FencedError:
             if losses == self._losses:  # else the loop was told; what is pending by now is of partitions it has now
                 raise
             return
@@ -209,15 +209,15 @@ class Ingest:
         await self.states.save(topic, partition, states)
 
     async def _check_ours(self, losses: int) -> None:
-        if losses != self._losses or not await self.source.holds():
-            raise _LostError
+        if losses != self._losses or not await self.source.owns_partitions():
+            raise _FencedError
 
     @contextlib.asynccontextmanager
     async def _while_ours(self) -> AsyncIterator[None]:
         """What was in hand when the partitions were lost is left: whoever goes on, from the last commit, tells it."""
         try:
             yield
-        except _LostError:
+        except _FencedError:
             self._pending = Outputs()
             log.warning("the group went on without this worker; what it had in hand comes again, to it or to another")
 
@@ -266,7 +266,7 @@ class Ingest:
             self._losses += 1
             self._pending = Outputs()
             delivery = self._delivery
-            if delivery is not None and delivery.done() and isinstance(delivery.exception(), _LostError):
+            if delivery is not None and delivery.done() and isinstance(delivery.exception(), _FencedError):
                 self._delivery = None  # known now, and not to be held against what comes next
         for topic, partition in ours:
             self.pipeline.revoke(topic, partition)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from stream_ad.errors import StreamAdError
 from stream_ad.settings import Settings
-from stream_ad.wiring.subscriptions import Subscribed
+from stream_ad.wiring.subscriptions import SubscriptionResolver
 
 __all__ = ["follow"]
 
@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 FOLLOW_S = 5.0
 
 
-async def follow(subscribed: Subscribed, known: Settings, changed: Callable[[Settings], Awaitable[None]]) -> None:
+async def follow(
+    subscribed: SubscriptionResolver, known: Settings, changed: Callable[[Settings], Awaitable[None]]
+) -> None:
     """Tells of every change from `known` on, until it is cancelled. What stands in its way is tried again: the topics
     that are read meanwhile are not given up for it."""
     while True:

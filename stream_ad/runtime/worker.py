@@ -16,18 +16,18 @@ from faust.types.auth import CredentialsT
 from mode import Service
 
 from stream_ad.errors import ConfigError, DataError, UnavailableError
-from stream_ad.notifications.dispatcher import Notifying, Route
+from stream_ad.notifications.dispatcher import NotificationDispatcher, Route
 from stream_ad.notifications.outbox import Outbox
 from stream_ad.observability.instrumented import (
-    ObservedNotify,
-    ObservedPipeline,
-    ObservedSink,
-    ObservedSource,
-    ObservedStates,
+    InstrumentedNotify,
+    InstrumentedPipeline,
+    InstrumentedSink,
+    InstrumentedSource,
+    InstrumentedStates,
 )
-from stream_ad.observability.monitor import Oversight
+from stream_ad.observability.monitor import WorkerMonitor
 from stream_ad.ports import Sink, Source
-from stream_ad.runtime.consumer_loop import Ingest
+from stream_ad.runtime.consumer_loop import ConsumerLoop
 from stream_ad.runtime.topic_watcher import follow
 from stream_ad.settings import KafkaSettings, Settings
 from stream_ad.wiring import (
@@ -45,7 +45,7 @@ from stream_ad.wiring import (
     prepare,
     with_machine_topic,
 )
-from stream_ad.wiring.subscriptions import Subscribed
+from stream_ad.wiring.subscriptions import SubscriptionResolver
 
 __all__ = ["run_worker"]
 
@@ -60,24 +60,24 @@ def run_worker(settings: Settings) -> None:
     own_source = settings.plugins.source is not None
     if embedded(settings) and not own_source:
         settings = with_machine_topic(settings)
-    oversight = Oversight(settings, open_clock())
+    monitor = WorkerMonitor(settings, open_clock())
     fixed = embedded(settings) or own_source
-    topics = None if fixed else Subscribed(settings, open_subscriptions(settings))
+    topics = None if fixed else SubscriptionResolver(settings, open_subscriptions(settings))
     try:
         settings = settings if topics is None else _topics_now(topics)
         prepare(settings)
-        build = _builder(settings, oversight, topics)
+        build = _builder(settings, monitor, topics)
         if fixed:
             asyncio.run(_run_alone(build))
         else:
             _run_in_faust(settings, build)
     finally:
-        oversight.close()
+        monitor.close()
         if topics is not None:
             topics.close()
 
 
-def _topics_now(topics: Subscribed) -> Settings:
+def _topics_now(topics: SubscriptionResolver) -> Settings:
     """ConfigError when nobody subscribed to anything; a pattern that no topic matches yet is something."""
     now = topics.now()
     if not now.subscription and not topics.waits:
@@ -92,21 +92,21 @@ def _topics_now(topics: Subscribed) -> Settings:
 class _Job:
     """The ingest, who watches it and who tells people of its alerts, on one event loop."""
 
-    ingest: Ingest
+    ingest: ConsumerLoop
     source: Source
-    pipeline: ObservedPipeline
-    oversight: Oversight
-    notifying: Notifying | None
-    following: Callable[[Ingest], Coroutine[Any, Any, None]] | None
+    pipeline: InstrumentedPipeline
+    monitor: WorkerMonitor
+    dispatcher: NotificationDispatcher | None
+    following: Callable[[ConsumerLoop], Coroutine[Any, Any, None]] | None
 
     async def run(self) -> None:
         """Until the ingest ends; it is stopped, and the error raised, should the watching or the telling fail."""
         running = asyncio.create_task(self.ingest.run())
-        watching = asyncio.create_task(self.oversight.run(self.source, self.pipeline))
+        watching = asyncio.create_task(self.monitor.run(self.source, self.pipeline))
         beside = {watching}
         if self.following is not None:
             beside.add(asyncio.create_task(self.following(self.ingest)))
-        telling = None if self.notifying is None else asyncio.create_task(self.notifying.run())
+        telling = None if self.dispatcher is None else asyncio.create_task(self.dispatcher.run())
         if telling is not None:
             beside.add(telling)
         try:
@@ -118,41 +118,41 @@ class _Job:
             for task in beside:
                 if task is not telling:
                     task.cancel()
-            if self.notifying is not None:
-                self.notifying.stop()
+            if self.dispatcher is not None:
+                self.dispatcher.stop()
             await asyncio.wait(beside)
         for task in beside:
             if not task.cancelled():
                 task.result()
 
 
-def _builder(settings: Settings, oversight: Oversight, topics: Subscribed | None) -> Callable[[], _Job]:
+def _builder(settings: Settings, monitor: WorkerMonitor, topics: SubscriptionResolver | None) -> Callable[[], _Job]:
     """A function that makes the job inside the event loop that will run it; the slow parts are made here."""
-    pipeline = oversight.pipeline(settings, build_scorer(settings), open_profiles(settings))
+    pipeline = monitor.pipeline(settings, build_scorer(settings), open_profiles(settings))
     pipeline.subscribe(settings.subscription)  # a schema that cannot be read is told before anything is
-    store, watch = open_store(settings), oversight.watch
+    store, watch = open_store(settings), monitor.watch
     notifiers = [(route, open_notifier(settings, route)) for route in settings.notify.routes]
 
     def build() -> _Job:
         source, states = open_source(settings)
         routes = [Route(Outbox(route), notifier) for route, notifier in notifiers]
-        notifying, fed = _notifying(settings, routes, oversight) if routes else (None, {})
+        dispatcher, fed = _notifying(settings, routes, monitor) if routes else (None, {})
         sinks = open_sinks(settings, store) | fed
-        ingest = Ingest(
-            ObservedSource(source, watch),
+        ingest = ConsumerLoop(
+            InstrumentedSource(source, watch),
             pipeline,
-            [ObservedSink(sink, part, watch) for part, sink in sinks.items()],
-            None if states is None else ObservedStates(states, watch),
+            [InstrumentedSink(sink, part, watch) for part, sink in sinks.items()],
+            None if states is None else InstrumentedStates(states, watch),
             open_clock(),
-            on_outputs=oversight.meters.delivered,
+            on_outputs=monitor.meters.delivered,
         )
         following = None if topics is None else partial(_follow, topics, settings)
-        return _Job(ingest, source, pipeline, oversight, notifying, following)
+        return _Job(ingest, source, pipeline, monitor, dispatcher, following)
 
     return build
 
 
-async def _follow(topics: Subscribed, settings: Settings, ingest: Ingest) -> None:
+async def _follow(topics: SubscriptionResolver, settings: Settings, ingest: ConsumerLoop) -> None:
     async def changed(now: Settings) -> None:
         if now.subscription:
             await asyncio.to_thread(prepare, now)
@@ -161,14 +161,16 @@ async def _follow(topics: Subscribed, settings: Settings, ingest: Ingest) -> Non
     await follow(topics, settings, changed)
 
 
-def _notifying(settings: Settings, routes: Sequence[Route], oversight: Oversight) -> tuple[Notifying, dict[str, Sink]]:
+def _notifying(
+    settings: Settings, routes: Sequence[Route], monitor: WorkerMonitor
+) -> tuple[NotificationDispatcher, dict[str, Sink]]:
     """The notifier, and the sinks that it needs to hear of alerts."""
     from stream_ad.serde.alerts import alert_from_json
 
     alerts, sink = open_alert_source(settings)
-    events, link_base = ObservedNotify(oversight.watch), settings.notify.link_base
-    notifying = Notifying(alerts, routes, alert_from_json, open_clock(), link_base, events)
-    return notifying, {} if sink is None else {"notifier": sink}
+    events, link_base = InstrumentedNotify(monitor.watch), settings.notify.link_base
+    dispatcher = NotificationDispatcher(alerts, routes, alert_from_json, open_clock(), link_base, events)
+    return dispatcher, {} if sink is None else {"notifier": sink}
 
 
 async def _run_alone(build: Callable[[], _Job]) -> None:
@@ -193,7 +195,7 @@ def _run_in_faust(settings: Settings, build: Callable[[], _Job]) -> None:
     outcome = _Outcome()
     with tempfile.TemporaryDirectory(prefix="stream-ad-") as directory:
         app = _app(settings, directory)
-        app.service(_ingest_service(build, outcome))
+        app.service(_consumer_service(build, outcome))
         worker = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True)
         worker.spinner = None  # it writes to a terminal that may not be one
         try:
@@ -259,12 +261,12 @@ def _log_alert(payload: bytes) -> None:
     log.info("alert %s", payload.decode("utf-8", "replace"), extra=fields)
 
 
-def _ingest_service(build: Callable[[], _Job], outcome: _Outcome) -> type[Service]:
-    class IngestService(Service):
+def _consumer_service(build: Callable[[], _Job], outcome: _Outcome) -> type[Service]:
+    class ConsumerService(Service):
         """Runs the ingest beside the agents; when it ends, the app ends."""
 
         abstract = False
-        ingest: Ingest | None = None
+        ingest: ConsumerLoop | None = None
         running: asyncio.Task[None] | None = None
 
         async def on_start(self) -> None:
@@ -284,4 +286,4 @@ def _ingest_service(build: Callable[[], _Job], outcome: _Outcome) -> type[Servic
                 await asyncio.wait({self.running})
                 await asyncio.to_thread(self.ingest.close)
 
-    return IngestService
+    return ConsumerService

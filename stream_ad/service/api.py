@@ -18,7 +18,7 @@ from stream_ad.records import Alert, AlertState, ScoreBatch
 from stream_ad.sdk.client import Client
 from stream_ad.serde.alerts import iso_utc
 from stream_ad.service.auth import Admin, Reader, Writer
-from stream_ad.service.dependencies import Held
+from stream_ad.service.dependencies import StateDep
 from stream_ad.service.live_feed import Event, Feed
 from stream_ad.service.schemas import (
     AlertDocument,
@@ -46,13 +46,13 @@ Stop = Annotated[str | None, Query(description="the end, itself left out; none =
 @router.get("/series", tags=["series"], response_model=SeriesPage)
 def series(
     who: Reader,
-    parts: Held,
+    state: StateDep,
     match: Annotated[str, Query(description="a shell pattern of names, such as pump-*")] = "*",
     after: Annotated[str | None, Query(description="names behind this one")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
 ) -> dict[str, Any]:
     """Every series and how far it is."""
-    found = [one for one in parts.store.statuses.statuses() if fnmatchcase(one.series, match)]
+    found = [one for one in state.store.statuses.statuses() if fnmatchcase(one.series, match)]
     rest = [one for one in sorted(found, key=lambda one: one.series) if after is None or one.series > after]
     page = rest[:limit]
     following = page[-1].series if len(rest) > limit else None
@@ -62,7 +62,7 @@ def series(
 @router.get("/series/{series:path}/scores", tags=["series"])
 def scores(
     who: Reader,
-    parts: Held,
+    state: StateDep,
     series: str,
     start: Start = None,
     stop: Stop = None,
@@ -78,7 +78,7 @@ def scores(
     With channels a page ends early where it would hold more than 200,000 readings.
     """
     start_ns, stop_ns = _range(start, stop)
-    reader, channels = parts.store.scores, channels or bool(channel)
+    reader, channels = state.store.scores, channels or bool(channel)
     if max_points is not None:
         if channels:
             raise ConfigError("max_points thins the score alone", mend="leave out channels, or max_points")
@@ -117,7 +117,7 @@ def _first(batch: ScoreBatch, rows: int) -> ScoreBatch:
 @router.get("/alerts", tags=["alerts"], response_model=AlertPage)
 def alerts(
     who: Reader,
-    parts: Held,
+    state: StateDep,
     series: str | None = None,
     start: Start = None,
     stop: Stop = None,
@@ -130,7 +130,7 @@ def alerts(
     start_ns, stop_ns = _range(start, stop)
     found = [
         alert
-        for alert in parts.store.alerts.alerts(series, start_ns, stop_ns)
+        for alert in state.store.alerts.alerts(series, start_ns, stop_ns)
         if severity in (None, alert.severity) and not (open and alert.state is AlertState.RESOLVED)
     ]
     place = _place(before) if before else (END_NS, "")
@@ -152,17 +152,17 @@ def _place(text: str) -> tuple[int, str]:
 
 
 @router.get("/alerts/stream", tags=["alerts"], response_class=EventSourceResponse)
-async def alert_stream(who: Reader, request: Request, parts: Held) -> AsyncIterator[ServerSentEvent]:
+async def alert_stream(who: Reader, request: Request, state: StateDep) -> AsyncIterator[ServerSentEvent]:
     """Alert events as they come (`alert`), from now on or after Last-Event-ID; `reset`: some may have been missed."""
-    async for event in _events(parts.feed, request):
+    async for event in _events(state.feed, request):
         if event.kind != "series":
             yield _sse(event)
 
 
 @router.get("/stream", tags=["live"], response_class=EventSourceResponse)
-async def stream(who: Reader, request: Request, parts: Held) -> AsyncIterator[ServerSentEvent]:
+async def stream(who: Reader, request: Request, state: StateDep) -> AsyncIterator[ServerSentEvent]:
     """As /alerts/stream, and the series whose state changed (`series`)."""
-    async for event in _events(parts.feed, request):
+    async for event in _events(state.feed, request):
         yield _sse(event)
 
 
@@ -178,26 +178,26 @@ def _sse(event: Event) -> ServerSentEvent:
 
 
 @router.get("/alerts/{alert_id}", tags=["alerts"], response_model=AlertDocument)
-def alert(who: Reader, parts: Held, alert_id: str) -> Any:
+def alert(who: Reader, state: StateDep, alert_id: str) -> Any:
     """One alert."""
-    found = parts.store.alerts.alert(alert_id)
+    found = state.store.alerts.alert(alert_id)
     if found is None:
         raise HTTPException(404, f"there is no alert {alert_id!r}")
     return alert_document(found)
 
 
 @router.get("/state", tags=["live"], response_model=State)
-def state(who: Reader, parts: Held) -> dict[str, Any]:
+def state(who: Reader, state: StateDep) -> dict[str, Any]:
     """Counts, versions and lag."""
-    statuses = parts.store.statuses.statuses()
+    statuses = state.store.statuses.statuses()
     profiles: dict[str, int] = {}
     for one in statuses:
         profiles[one.profile_version] = profiles.get(one.profile_version, 0) + 1
-    lag = parts.lag()
+    lag = state.lag()
     return {
         "version": version("stream-ad"),
-        "scorer": parts.settings.detector.scorer,
-        "store": "the embedded store" if parts.settings.influxdb.url is None else "InfluxDB",
+        "scorer": state.settings.detector.scorer,
+        "store": "the embedded store" if state.settings.influxdb.url is None else "InfluxDB",
         "series": len(statuses),
         "scoring": sum(one.state == "scoring" for one in statuses),
         "open_alerts": sum(one.open_alerts for one in statuses),
@@ -217,13 +217,13 @@ class Readings(BaseModel):
 @router.post("/topics/{topic}/observations", tags=["publish"], status_code=202)
 def publish(
     who: Writer,
-    parts: Held,
+    state: StateDep,
     topic: str,
     observations: Annotated[list[Readings], Field(min_length=1, max_length=10_000)],
 ) -> dict[str, int]:
     """Writes observations to a subscribed topic; answers when the broker has them."""
-    subscribed(parts.settings).subscription_of(topic)
-    with Client(parts.settings) as client:
+    subscribed(state.settings).subscription_of(topic)
+    with Client(state.settings) as client:
         for one in observations:
             client.publish(topic, one.series, one.values, one.time)
         client.flush()
@@ -231,24 +231,24 @@ def publish(
 
 
 @router.get("/subscriptions", tags=["subscriptions"])
-def subscriptions(who: Reader, parts: Held) -> list[dict[str, Any]]:
+def subscriptions(who: Reader, state: StateDep) -> list[dict[str, Any]]:
     """What is scored: by the config and by what was asked for at run time, with the topics there are of each."""
-    with closing(open_subscriptions(parts.settings)) as store:
-        return listed(parts.settings, store)
+    with closing(open_subscriptions(state.settings)) as store:
+        return listed(state.settings, store)
 
 
 @router.put("/subscriptions/{topic}", tags=["subscriptions"], status_code=204)
-def subscribe(who: Admin, parts: Held, topic: str, fields: dict[str, Any]) -> None:
+def subscribe(who: Admin, state: StateDep, topic: str, fields: dict[str, Any]) -> None:
     """Has the workers score a topic, or those that match a pattern, without a restart; the body holds keys of
     [[subscription]], `{}` for the usual ones."""
-    with Client(parts.settings) as client:
+    with Client(state.settings) as client:
         client.subscribe(topic, **fields)
 
 
 @router.delete("/subscriptions/{topic}", tags=["subscriptions"], status_code=204)
-def unsubscribe(who: Admin, parts: Held, topic: str) -> None:
+def unsubscribe(who: Admin, state: StateDep, topic: str) -> None:
     """Ends what was asked for at run time; scores and states stay."""
-    with Client(parts.settings) as client:
+    with Client(state.settings) as client:
         client.unsubscribe(topic)
 
 

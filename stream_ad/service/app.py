@@ -20,9 +20,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from stream_ad.errors import AccessError, ConfigError, DataError, StreamAdError, UnavailableError
 from stream_ad.service import api, pages
 from stream_ad.service.auth import Access, Admin
-from stream_ad.service.dependencies import Held, Parts
+from stream_ad.service.dependencies import AppState, StateDep
 from stream_ad.service.live_feed import Feed
-from stream_ad.service.middleware import Guard, Measures, problem
+from stream_ad.service.middleware import AccessMiddleware, HttpMetrics, problem
 from stream_ad.service.schemas import Problem
 from stream_ad.settings import Settings
 from stream_ad.wiring import group_lag, open_store
@@ -43,13 +43,13 @@ _STATUS = {ConfigError: 422, DataError: 422, UnavailableError: 503, AccessError:
 def make_app(settings: Settings) -> FastAPI:
     """The page and the API. ConfigError when nobody could come in, or everybody. The store is opened at its start."""
     serve = settings.serve
-    access, measures = Access(settings), Measures()
+    access, measures = Access(settings), HttpMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = await asyncio.to_thread(open_store, settings)
         feed = Feed(settings, store, serve.streams)
-        app.state.parts = Parts(settings, store, feed, access, measures, lambda: group_lag(settings))
+        app.state.app_state = AppState(settings, store, feed, access, measures, lambda: group_lag(settings))
         feed.start()
         try:
             yield
@@ -78,7 +78,7 @@ def make_app(settings: Settings) -> FastAPI:
     _errors(app)
     https = serve.ssl_cert_file is not None
     app.add_middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5)
-    app.add_middleware(Guard, access=access, measures=measures, https=https)
+    app.add_middleware(AccessMiddleware, access=access, measures=measures, https=https)
     app.add_middleware(
         SessionMiddleware,
         secret_key=access.key,
@@ -100,15 +100,15 @@ def _watched(app: FastAPI) -> None:
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["operations"])
-    def readyz(who: Admin, parts: Held) -> dict[str, bool]:
+    def readyz(who: Admin, state: StateDep) -> dict[str, bool]:
         """200 once the store answers, else 503 and why."""
-        parts.store.scores.score_extent("", 0, 1)
+        state.store.scores.score_extent("", 0, 1)
         return {"ready": True}
 
     @app.get("/metrics", tags=["operations"])
-    def metrics(who: Admin, parts: Held) -> Response:
+    def metrics(who: Admin, state: StateDep) -> Response:
         """Prometheus text of the service's own requests."""
-        return Response(generate_latest(parts.measures.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(state.measures.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _errors(app: FastAPI) -> None:

@@ -24,7 +24,7 @@ from stream_ad.durations import rate_per_s
 from stream_ad.errors import ConfigError
 from stream_ad.settings import Role, Settings
 
-__all__ = ["Access", "Admin", "Rate", "Reader", "RefusedError", "Who", "Writer"]
+__all__ = ["Access", "Admin", "Principal", "Rate", "Reader", "RefusedError", "Writer"]
 
 ROLES: tuple[Role, ...] = ("read", "write", "admin")
 MAX_ADDRESSES = 10_000
@@ -32,7 +32,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
-class Who:
+class Principal:
     """A user of the settings."""
 
     name: str
@@ -89,7 +89,7 @@ class Access:
         roles = {user.name: user.role for user in serve.users}
         if not self.open and not tokens:
             tokens, roles = {"admin": self._lone_token(settings)}, {"admin": "admin"}
-        self._users = {name: (_digest(token), Who(name, roles[name])) for name, token in tokens.items()}
+        self._users = {name: (_digest(token), Principal(name, roles[name])) for name, token in tokens.items()}
         self.key = _digest("session:" + ":".join(sorted(tokens.values()))).hex() if tokens else secrets.token_hex()
         self._requests, self._failures = _rate(serve.rate), _rate(serve.logins)
 
@@ -105,7 +105,7 @@ class Access:
         self.made = secrets.token_urlsafe(24)
         return self.made
 
-    def by_token(self, token: str, address: str) -> Who:
+    def by_token(self, token: str, address: str) -> Principal:
         """RefusedError 401 when it is nobody's, 429 when the address has shown too many such."""
         wait_s = self._failures.wait_s(address, take=False)
         if wait_s:
@@ -119,12 +119,12 @@ class Access:
             raise RefusedError(401, "this token is nobody's")
         return found
 
-    def who(self, scope: Scope) -> Who | None:
+    def who(self, scope: Scope) -> Principal | None:
         """Who sends the request; None = nobody known. RefusedError when it may not be answered whoever it is."""
         headers, address = Headers(scope=scope), (scope.get("client") or ("?", 0))[0]
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if self.open:
-            who: Who | None = Who("everybody here", "admin")
+            who: Principal | None = Principal("everybody here", "admin")
             self._same_site(scope, headers)
         elif scheme:
             if scheme.lower() != "bearer":
@@ -153,11 +153,11 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _needs(role: Role) -> Callable[..., Who]:
+def _needs(role: Role) -> Callable[..., Principal]:
     """A dependency of a route: who asks, once it is known that they may."""
 
-    def who(request: Request) -> Who:
-        found: Who = request.state.who
+    def who(request: Request) -> Principal:
+        found: Principal = request.state.who
         if not found.may(role):
             raise HTTPException(403, f"expected the role {role}, found {found.role} of user {found.name}")
         return found
@@ -165,6 +165,6 @@ def _needs(role: Role) -> Callable[..., Who]:
     return who
 
 
-Reader = Annotated[Who, Depends(_needs("read"))]
-Writer = Annotated[Who, Depends(_needs("write"))]
-Admin = Annotated[Who, Depends(_needs("admin"))]
+Reader = Annotated[Principal, Depends(_needs("read"))]
+Writer = Annotated[Principal, Depends(_needs("write"))]
+Admin = Annotated[Principal, Depends(_needs("admin"))]

@@ -11,28 +11,28 @@ from fastapi import Depends, Request
 from stream_ad.records import GroupLag
 from stream_ad.service.auth import Access
 from stream_ad.service.live_feed import Feed
-from stream_ad.service.middleware import Measures
+from stream_ad.service.middleware import HttpMetrics
 from stream_ad.settings import Settings
 from stream_ad.wiring import Store
 
-__all__ = ["Held", "Parts"]
+__all__ = ["AppState", "StateDep"]
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class AppState:
     """lag: how far the workers are behind; None without a broker."""
 
     settings: Settings
     store: Store
     feed: Feed
     access: Access
-    measures: Measures
+    measures: HttpMetrics
     lag: Callable[[], list[GroupLag] | None]
 
 
-def _parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
-    return parts
+def _app_state(request: Request) -> AppState:
+    state: AppState = request.app.state.app_state
+    return state
 
 
-Held = Annotated[Parts, Depends(_parts)]
+StateDep = Annotated[AppState, Depends(_app_state)]

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stream_ad.service.auth import Access, RefusedError
 
-__all__ = ["Guard", "Measures", "problem"]
+__all__ = ["AccessMiddleware", "HttpMetrics", "problem"]
 
 log = logging.getLogger(__name__)
 OPEN_PATHS = frozenset({"/healthz", "/login", "/static/app.css", "/static/icon.svg"})
@@ -34,7 +34,7 @@ HEADERS = {
 }
 
 
-class Measures:
+class HttpMetrics:
     """Requests by route, never by address or series. text: (name, kind, labels, meaning) of each, for the docs."""
 
     def __init__(self) -> None:
@@ -54,10 +54,10 @@ def problem(status: int, title: str, detail: str = "", headers: dict[str, str] |
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
-class Guard:
+class AccessMiddleware:
     """ASGI middleware. Puts who asks into `request.state.who`; sessions must be known before it."""
 
-    def __init__(self, app: ASGIApp, access: Access, measures: Measures, *, https: bool) -> None:
+    def __init__(self, app: ASGIApp, access: Access, measures: HttpMetrics, *, https: bool) -> None:
         self._app, self._access, self._measures = app, access, measures
         self._headers = HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if https else {})
 

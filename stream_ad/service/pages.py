@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 from fastapi.templating import Jinja2Templates
 
 from stream_ad.service.auth import Reader, RefusedError
-from stream_ad.service.dependencies import Held
+from stream_ad.service.dependencies import StateDep
 
 __all__ = ["router"]
 
@@ -24,7 +24,7 @@ _templates = Jinja2Templates(HERE / "templates")
 
 
 def _page(request: Request, name: str, status: int = 200, **values: object) -> HTMLResponse:
-    context = {"who": request.state.who, "open": request.app.state.parts.access.open, **values}
+    context = {"who": request.state.who, "open": request.app.state.app_state.access.open, **values}
     return _templates.TemplateResponse(request, f"{name}.html", context, status_code=status)
 
 
@@ -44,8 +44,8 @@ def alerts(who: Reader, request: Request) -> HTMLResponse:
 
 
 @router.get("/alerts/{alert_id}")
-def alert(who: Reader, request: Request, parts: Held, alert_id: str) -> HTMLResponse:
-    found = parts.store.alerts.alert(alert_id)
+def alert(who: Reader, request: Request, state: StateDep, alert_id: str) -> HTMLResponse:
+    found = state.store.alerts.alert(alert_id)
     if found is None:
         raise HTTPException(404, f"there is no alert {alert_id!r}")
     return _page(request, "alert", alert=found)
@@ -74,12 +74,12 @@ def login_form(request: Request, next: str = "/") -> Response:  # the query's wo
 @router.post("/login")
 def login(
     request: Request,
-    parts: Held,
+    state: StateDep,
     token: Annotated[str, Form(max_length=1_000)],
     next: Annotated[str, Form(max_length=2_000)] = "/",
 ) -> Response:
     try:
-        who = parts.access.by_token(token.strip(), request.client.host if request.client else "?")
+        who = state.access.by_token(token.strip(), request.client.host if request.client else "?")
     except RefusedError as refusal:
         return _page(request, "login", refusal.status, next=_inside(next), wrong=refusal.reason)
     request.session["user"] = who.name

@@ -24,8 +24,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         app = self.config.app
-        if isinstance(app, FastAPI) and hasattr(app.state, "parts"):
-            app.state.parts.feed.close()
+        if isinstance(app, FastAPI) and hasattr(app.state, "app_state"):
+            app.state.app_state.feed.close()
         self.force_exit = self.should_exit
         self.should_exit = True
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from stream_ad.windowing.page_pool import PAGE_BITS, PAGE_SLOTS, pool_of
 
-__all__ = ["RowStore"]
+__all__ = ["SlotBuffer"]
 
 
-class RowStore:
+class SlotBuffer:
     """Rows of slots `base` ... `top - 1`, in pages of one size: of a block that grows and shrinks, every copy would
     leave a hole of another size in the process's memory.
 
@@ -84,7 +84,7 @@ class RowStore:
             out[low - start : high - start] = np.unpackbits(packed, count=high - low, bitorder="little")
         return out
 
-    def pin(self, slot: int) -> int | None:
+    def min_required_offset(self, slot: int) -> int | None:
         """Offset of the first record that touched `slot` or a later one; None when there is none."""
         page = slot >> PAGE_BITS
         return min((offset for key, offset in self._pins.items() if key >= page), default=None)

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from stream_ad.ports import Window
 
-__all__ = ["FitWork", "Why", "WindowWork"]
+__all__ = ["FitTask", "ScoreTask", "TaskKind"]
 
-Why = Literal["live", "revise", "recall", "provisional"]
+TaskKind = Literal["live", "revise", "recall", "provisional"]
 
 
 @dataclass(frozen=True, slots=True)
-class WindowWork:
+class ScoreTask:
     """Windows to score in order. fresh = into a new session, which then replaces the series' own unless provisional.
 
     seen: per window, bool [emit_to - emit_from], the slots to tell: those that had an observation.
@@ -26,19 +26,19 @@ class WindowWork:
 
     windows: tuple[Window, ...]
     seen: tuple[NDArray[np.bool_], ...]
-    why: Why
-    dirty: frozenset[int] = frozenset()
+    kind: TaskKind
+    late_slots: frozenset[int] = frozenset()
 
     @property
     def fresh(self) -> bool:
         """All but live work begins with an empty session."""
-        return self.why != "live"
+        return self.kind != "live"
 
 
 @dataclass(frozen=True, slots=True)
-class FitWork:
+class FitTask:
     """A new profile from all rows so far; `after` refills the new session."""
 
     history: NDArray[np.float32]
     history_end_ns: int
-    after: WindowWork
+    after: ScoreTask

@@ -9,12 +9,12 @@ from typing import Any, Literal
 from stream_ad.errors import ConfigError
 from stream_ad.settings import Settings
 
-__all__ = ["Kind", "make_part"]
+__all__ = ["Kind", "load_plugin"]
 
 Kind = Literal["notifiers", "scorers", "sinks", "sources"]
 
 
-def make_part(kind: Kind, name: str, settings: Settings, *more: Any, key: str, own: Iterable[str] = ()) -> Any:
+def load_plugin(kind: Kind, name: str, settings: Settings, *more: Any, key: str, own: Iterable[str] = ()) -> Any:
     """What the entry point `name` of the group stream_ad.<kind> makes of the settings (and `more`).
 
     key: the setting that names it; own: the names that need no package. ConfigError: no package has it, two have, or it

@@ -15,7 +15,7 @@ from stream_ad.ports import (
     Scorer,
 )
 from stream_ad.settings import Settings
-from stream_ad.wiring.plugins import make_part
+from stream_ad.wiring.plugins import load_plugin
 
 __all__ = ["SCORERS", "build_scorer", "group_path", "save_group_model"]
 
@@ -74,7 +74,7 @@ def build_scorer(settings: Settings) -> Scorer:
     torch.set_num_threads(settings.detector.threads)
     if name in SCORERS:
         return SCORERS[name](settings)
-    scorer = make_part("scorers", name, settings, key="detector.scorer", own=SCORERS)
+    scorer = load_plugin("scorers", name, settings, key="detector.scorer", own=SCORERS)
     if not isinstance(scorer, Scorer) or scorer.name != name:
         raise ConfigError(f"detector.scorer: expected a Scorer of the name {name!r}, found {scorer!r}")
     return scorer

@@ -23,9 +23,9 @@ from stream_ad.ports import (
 )
 from stream_ad.records import GroupLag
 from stream_ad.settings import KafkaSettings, NotifyRoute, Settings, Subscription
-from stream_ad.wiring.plugins import make_part
+from stream_ad.wiring.plugins import load_plugin
 from stream_ad.wiring.storage import Store, check_store
-from stream_ad.wiring.subscriptions import Subscribed
+from stream_ad.wiring.subscriptions import SubscriptionResolver
 
 __all__ = [
     "MACHINE_STEP",
@@ -85,7 +85,7 @@ def open_sinks(settings: Settings, store: Store) -> dict[str, Sink]:
 
         sinks["alerts topic"] = KafkaSink(settings.kafka)
     for name in settings.plugins.sinks:
-        sink = make_part("sinks", name, settings, key="plugins.sinks")
+        sink = load_plugin("sinks", name, settings, key="plugins.sinks")
         if not isinstance(sink, Sink):
             raise ConfigError(f"plugins.sinks: expected a Sink, found {sink!r} from {name!r}")
         sinks[f"sink {name}"] = sink
@@ -95,15 +95,15 @@ def open_sinks(settings: Settings, store: Store) -> dict[str, Sink]:
 def open_source(settings: Settings) -> tuple[Source, StateStore | None]:
     """What is read, and where the small state is kept (None: what was read cannot be read again)."""
     if settings.plugins.source is not None:
-        source = make_part("sources", settings.plugins.source, settings, key="plugins.source")
+        source = load_plugin("sources", settings.plugins.source, settings, key="plugins.source")
         if not isinstance(source, Source):
             raise ConfigError(f"plugins.source: expected a Source, found {source!r} from {settings.plugins.source!r}")
         return source, None
     if embedded(settings):
-        from stream_ad_connectors.host.metrics import MachineSource
+        from stream_ad_connectors.host.metrics import HostMetricsSource
 
         step_s = duration_ns(settings.subscription_of(MACHINE_TOPIC).step or MACHINE_STEP) / 1e9
-        return MachineSource(step_s), None
+        return HostMetricsSource(step_s), None
     from stream_ad_connectors.kafka.source import KafkaSource
     from stream_ad_connectors.kafka.state_store import KafkaStateStore
 
@@ -114,7 +114,7 @@ def open_notifier(settings: Settings, route: NotifyRoute) -> Notifier:
     """The receiver of one route. ConfigError when its address is missing or wrong."""
     if route.notifier is not None:
         key = f"notify.routes {route.name}: notifier"
-        notifier = make_part("notifiers", route.notifier, settings, route, key=key)
+        notifier = load_plugin("notifiers", route.notifier, settings, route, key=key)
         if not isinstance(notifier, Notifier):
             raise ConfigError(f"{key}: expected a Notifier, found {notifier!r}")
         return notifier
@@ -130,11 +130,11 @@ def open_alert_source(settings: Settings) -> tuple[Source, Sink | None]:
 
         bus = AlertBus()
         return bus.source, bus
-    from stream_ad_connectors.kafka.rebalance import OneMemberAssignor
+    from stream_ad_connectors.kafka.rebalance import SingleActiveAssignor
     from stream_ad_connectors.kafka.source import KafkaSource
 
     kafka = settings.kafka.model_copy(update={"group": f"{settings.kafka.group}.notify"})
-    return KafkaSource(kafka, [kafka.alerts_topic], assignor=OneMemberAssignor), None
+    return KafkaSource(kafka, [kafka.alerts_topic], assignor=SingleActiveAssignor), None
 
 
 def with_machine_topic(settings: Settings) -> Settings:
@@ -158,7 +158,7 @@ def subscribed(settings: Settings) -> Settings:
     """The settings with every topic that is read now: patterns and what was subscribed to at run time."""
     if embedded(settings):
         return settings
-    opened = Subscribed(settings, open_subscriptions(settings))
+    opened = SubscriptionResolver(settings, open_subscriptions(settings))
     try:
         return opened.now()
     finally:
@@ -241,10 +241,10 @@ def open_bus(clock: Clock) -> PushSource:
 
 
 def open_host_source(step_s: float, **options: Any) -> Source:
-    """This machine's own metrics (stream_ad_connectors.host.metrics.MachineSource)."""
-    from stream_ad_connectors.host.metrics import MachineSource
+    """This machine's own metrics (stream_ad_connectors.host.metrics.HostMetricsSource)."""
+    from stream_ad_connectors.host.metrics import HostMetricsSource
 
-    return MachineSource(step_s, **options)
+    return HostMetricsSource(step_s, **options)
 
 
 def merge_sources(*sources: Source) -> Source:

@@ -14,12 +14,12 @@ from stream_ad.ports import SubscriptionStore
 from stream_ad.serde.decoder import Decoder
 from stream_ad.settings import KafkaSettings, Settings, Subscription
 
-__all__ = ["Subscribed", "concrete", "listed", "merged", "parsed", "subscription_from", "subscription_json"]
+__all__ = ["SubscriptionResolver", "concrete", "listed", "merged", "parsed", "subscription_from", "subscription_json"]
 
 log = logging.getLogger(__name__)
 
 
-class Subscribed:
+class SubscriptionResolver:
     """The settings with every topic that is to be read now; asked anew at each `now`. From one thread at a time.
 
     A topic of run time that does not exist (any more) is waited for; one of the config stays, so that its absence is

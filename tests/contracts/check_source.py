@@ -165,7 +165,7 @@ async def it_begins_where_it_is_told(target: SourceUnderTest) -> None:
 
 
 async def a_commit_is_told_again(target: SourceUnderTest) -> None:
-    """None before the first; then the newest, replay_from with it, per partition; without `commits` always None."""
+    """None before the first; then the newest, replay_offset with it, per partition; without `commits` always None."""
     place = max(target.expected, key=lambda one: len(target.expected[one]))
     source = target.open()
     await source.start(Listener())

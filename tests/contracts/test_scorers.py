@@ -123,7 +123,7 @@ def test_other_options_meet_the_port() -> None:
         hop_steps=32,
         delay_steps=0,
         context_steps=0,
-        gratings=(1, 16),
+        stripes=(1, 16),
         families=(LEVELS, SHAPE),
     )
     suite.check_shapes(scorer, suite.history())

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from stream_ad.cli.app import app
 from stream_ad.errors import ConfigError
-from stream_ad.observability.metrics import MEASURES
+from stream_ad.observability.metrics import METRICS
 from stream_ad.settings import Settings, load_settings
 from tests.support.docker_files import DOCKER, ROOT, dashboards, instructions, queries, read_yaml
 from tests.support.services.influxdb_build import INFLUXDB_VERSION
@@ -207,7 +207,7 @@ def test_grafana_finds_its_sources_and_dashboards() -> None:
 def test_prometheus_is_asked_for_metrics_that_there_are() -> None:
     """By names and labels of the page; and each metric of the product but the rarest is shown."""
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    labels = {measure.full_name: {*measure.labels, "le", "instance"} for measure in MEASURES}
+    labels = {measure.full_name: {*measure.labels, "le", "instance"} for measure in METRICS}
     told = set(re.findall(r"^\| `(\w+)` ", page, re.MULTILINE))
     shown = set()
     for where, text in queries(dashboards()["operations"], "prometheus"):

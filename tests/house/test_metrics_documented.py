@@ -7,26 +7,26 @@ from pathlib import Path
 
 from stream_ad_connectors.host.clock import SystemClock
 
-from stream_ad.observability.metrics import MEASURES, Meters
-from stream_ad.observability.worker_health import Vitals
+from stream_ad.observability.metrics import METRICS, Metrics
+from stream_ad.observability.worker_health import WorkerHealth
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 SUFFIX = {"counter": "_total", "info": "_info"}
 
 
 def test_every_metric_of_a_scrape_is_on_the_page() -> None:
-    families = Meters(Vitals(SystemClock())).registry.collect()
+    families = Metrics(WorkerHealth(SystemClock())).registry.collect()
     shown = {family.name + SUFFIX.get(family.type, "") for family in families}
     told = set(re.findall(r"^\| `(\w+)` ", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
     assert shown == told
 
 
 def test_no_label_can_hold_a_name_of_the_stream() -> None:
-    labels = {label for measure in MEASURES for label in measure.labels}
+    labels = {label for measure in METRICS for label in measure.labels}
     assert labels <= {"topic", "partition", "stage", "part", "reason", "rule", "state", "route"}
 
 
 def test_names_follow_the_conventions() -> None:
-    for measure in MEASURES:
+    for measure in METRICS:
         assert re.fullmatch(r"[a-z][a-z_]*[a-z]", measure.name)
         assert measure.text.endswith(".")

@@ -26,11 +26,11 @@ from tests.support.sink_samples import SinkPromises, alert
 
 NOWHERE = "127.0.0.1:9"
 T = TypeVar("T")
-Run = Callable[..., tuple[int, str, str]]
+WindowRun = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(name="run")
-def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WindowRun:
     """Runs a command line in this process with a light scorer; its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(wiring, "build_scorer", lambda settings: LevelScorer())
@@ -48,7 +48,7 @@ def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: 
 
 @pytest.fixture(name="config")
 def fixture_config(
-    run: Run,
+    run: WindowRun,
     kafka: str,
     influx_bucket: Influx,
     namespace: str,
@@ -86,7 +86,7 @@ def records(settings: KafkaSettings, topic: str) -> list[bytes]:
 
 
 def test_replay_makes_the_topic_and_check_reads_it(
-    run: Run, config: Path, kafka: str, topic_names: Callable[[str], str], tmp_path: Path
+    run: WindowRun, config: Path, kafka: str, topic_names: Callable[[str], str], tmp_path: Path
 ) -> None:
     topic = topic_names("in")
     files = [table(tmp_path / "one.csv", 300), table(tmp_path / "two.csv", 200)]
@@ -110,7 +110,7 @@ def test_replay_makes_the_topic_and_check_reads_it(
 
 
 def test_check_tells_records_that_cannot_be_read(
-    run: Run, config: Path, kafka: str, topic_names: Callable[[str], str]
+    run: WindowRun, config: Path, kafka: str, topic_names: Callable[[str], str]
 ) -> None:
     publisher = KafkaPublisher(KafkaSettings(bootstrap=kafka))
     admin = KafkaAdmin(KafkaSettings(bootstrap=kafka))
@@ -134,7 +134,7 @@ def test_check_tells_records_that_cannot_be_read(
     ],
 )
 def test_check_says_what_is_wrong(
-    run: Run,
+    run: WindowRun,
     config: Path,
     kafka: str,
     topic_names: Callable[[str], str],
@@ -157,7 +157,7 @@ def test_check_says_what_is_wrong(
     assert told[0] == code
 
 
-def test_verbs_say_what_is_wrong(run: Run, config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_verbs_say_what_is_wrong(run: WindowRun, config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STREAM_AD__INFLUXDB__TOKEN", "wrong-token")
     for verb in (["scores", "s"], ["alerts"], ["status"]):
         code, out, err = run(*verb)

@@ -20,7 +20,7 @@ from stream_ad.settings import KafkaSettings
 from tests.contracts.check_dead_letters import DeadLettersUnderTest, check_dead_letters, letter
 
 BAD = [b"{broken", b"\xff\xfe", b'{"a": 1}']
-Run = Callable[..., tuple[int, str, str]]
+WindowRun = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(name="settings")
@@ -34,7 +34,7 @@ def fixture_settings(kafka: str, namespace: str) -> KafkaSettings:
 @pytest.fixture(name="run")
 def fixture_run(
     settings: KafkaSettings, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Run:
+) -> WindowRun:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STREAM_AD__KAFKA__BOOTSTRAP", settings.bootstrap or "")
     monkeypatch.setenv("STREAM_AD__KAFKA__NAMESPACE", settings.namespace)
@@ -87,7 +87,7 @@ def test_contract(settings: KafkaSettings) -> None:
 
 
 def test_records_that_are_no_dead_letters_are_passed_over(
-    settings: KafkaSettings, run: Run, caplog: pytest.LogCaptureFixture
+    settings: KafkaSettings, run: WindowRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     publisher, sink = KafkaPublisher(settings), KafkaSink(settings)
     publisher.send(settings.dlq_topic, None, b"mine")
@@ -99,7 +99,7 @@ def test_records_that_are_no_dead_letters_are_passed_over(
     assert f"record 0 of {settings.dlq_topic}-0 is passed over" in caplog.text
 
 
-def test_list_and_show(run: Run, source: str) -> None:
+def test_list_and_show(run: WindowRun, source: str) -> None:
     told = json.loads(run("list", "--json")[1])
     assert told["counts"] == {"broken_json": 6, "unknown_channel": 1, "too_big": 1}
     assert {(one["topic"], one["partition"]) for one in told["letters"]} == {(source, 0), (source, 1)}
@@ -111,7 +111,7 @@ def test_list_and_show(run: Run, source: str) -> None:
 
 
 def test_replay_sends_the_bytes_as_they_came_and_refuses_what_was_cut(
-    run: Run, source: str, settings: KafkaSettings
+    run: WindowRun, source: str, settings: KafkaSettings
 ) -> None:
     code, out, err = run("replay", "--dry-run")
     assert (code, out) == (0, f"would send 6, 6 to {source}\n")
@@ -126,7 +126,7 @@ def test_replay_sends_the_bytes_as_they_came_and_refuses_what_was_cut(
     assert found == [*first, first[2], *second, second[0], second[1]]
 
 
-def test_what_cannot_be_sent_is_one_line(run: Run, source: str, settings: KafkaSettings) -> None:
+def test_what_cannot_be_sent_is_one_line(run: WindowRun, source: str, settings: KafkaSettings) -> None:
     sink = KafkaSink(settings)
     nothing = DeadLetter(SourceRecord(SourcePosition(source, 0, 77), 0, None, None), "empty", "")
     sink.write(Outputs(dead_letters=[nothing, letter("gone", 0, b"v"), letter(source, 41, b"v")]))
@@ -152,7 +152,7 @@ def test_without_a_topic_or_a_broker(kafka: str, namespace: str) -> None:
         KafkaDeadLetterReader(KafkaSettings(bootstrap="127.0.0.1:9", request_timeout_s=1))
 
 
-def test_more_than_ten_thousand_letters(run: Run, settings: KafkaSettings) -> None:
+def test_more_than_ten_thousand_letters(run: WindowRun, settings: KafkaSettings) -> None:
     sink = KafkaSink(settings)
     for first in range(0, 10_050, 1005):
         many = range(first, first + 1005)
@@ -172,7 +172,7 @@ def test_more_than_ten_thousand_letters(run: Run, settings: KafkaSettings) -> No
 
 
 def test_what_fails_again_is_sent_once_however_often_it_came_back(
-    run: Run, source: str, settings: KafkaSettings
+    run: WindowRun, source: str, settings: KafkaSettings
 ) -> None:
     """A replayed record that fails again has a letter of its own: the next replay does not send both."""
     sent = []

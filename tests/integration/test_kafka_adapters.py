@@ -44,7 +44,7 @@ def topic(settings: KafkaSettings, topic_names: Callable[[str], str]) -> str:
 
 
 async def test_two_sources_share_and_hand_over(settings: KafkaSettings, topic: str) -> None:
-    """A second member joins, then leaves: each partition has one owner, goes on at replay_from, ends complete."""
+    """A second member joins, then leaves: each partition has one owner, goes on at replay_offset, ends complete."""
     async with running(settings, topic) as first:
         await read_until(lambda: sum(first[1].next.values()) >= 120, first)
         await first[1].commit()
@@ -83,12 +83,12 @@ async def test_a_frozen_member_learns_before_it_writes_that_the_group_went_on(
     async with running(settings.model_copy(update={"session_timeout_s": 1.0}), topic) as pair:
         source, tracker = pair
         await read_until(lambda: len(tracker.next) == 4, pair)
-        assert await source.holds()
+        assert await source.owns_partitions()
         time.sleep(2.5)  # the whole process stands still, longer than the group waits for it
-        assert not await source.holds()
+        assert not await source.owns_partitions()
         await tracker.commit()  # refused, and no error
         await read_until(lambda: tracker.lost == [True] and set(tracker.next.values()) == {100}, pair)
-        assert await source.holds()
+        assert await source.owns_partitions()
 
 
 async def test_waiting_long_for_a_store_costs_no_membership(settings: KafkaSettings, topic: str) -> None:
@@ -98,7 +98,7 @@ async def test_waiting_long_for_a_store_costs_no_membership(settings: KafkaSetti
         subscription: Any = source._consumer._subscription
         subscription._last_fetch_ended -= 3600  # as if nobody had polled for an hour
         await asyncio.sleep(5)  # a heartbeat is due every 3 s
-        assert await source.holds()
+        assert await source.owns_partitions()
         await read_until(lambda: set(tracker.next.values()) == {100}, pair)
         assert tracker.lost == []
 

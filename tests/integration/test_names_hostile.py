@@ -16,7 +16,7 @@ from stream_ad_connectors.sqlite.store import SqliteStore
 from stream_ad import Client, wiring
 from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.records import Outputs
-from stream_ad.runtime.consumer_loop import Ingest, IngestLimits
+from stream_ad.runtime.consumer_loop import ConsumerLimits, ConsumerLoop
 from stream_ad.settings import (
     DetectorSettings,
     InfluxSettings,
@@ -91,7 +91,7 @@ async def test_names_stay_names_on_the_real_path(
     pipeline = Pipeline(made, scorer, wiring.open_profiles(made))
     seen = Outputs()
     sinks = list(wiring.open_sinks(made, store).values())
-    ingest = Ingest(source, pipeline, sinks, states, wiring.open_clock(), IngestLimits(deliver_s=0.1))
+    ingest = ConsumerLoop(source, pipeline, sinks, states, wiring.open_clock(), ConsumerLimits(deliver_s=0.1))
 
     def told(outputs: Outputs) -> None:
         seen.extend(outputs)

@@ -89,7 +89,7 @@ def reading(series: str, slot: int) -> bytes:
     return json.dumps({"series": series, "time": time_ms, "values": {"a": 1.0 + slot % 7}}).encode()
 
 
-class Told:
+class EmittedScores:
     """What was told on a topic of the job's own, from its beginning on."""
 
     def __init__(self, job: Job, topic: str) -> None:
@@ -125,7 +125,7 @@ def test_the_figures_of_a_scrape_are_those_of_the_store(make_job: MakeJob, kafka
     publish(job, b"{broken", b"", b"{broken again", b'{"series": "x", "time": "yesterday", "values": {"a": 1}}')
     worker = job.worker()
     job.wait_for_scores(dict.fromkeys(series, TEST))
-    with Told(job, "dlq") as dead:
+    with EmittedScores(job, "dlq") as dead:
         assert wait_until(lambda: len(dead.look()) == 4, timeout_s=30)
         letters = Counter(dict(one.headers)["error_class"].decode() for one in dead.messages)
 
@@ -139,7 +139,7 @@ def test_the_figures_of_a_scrape_are_those_of_the_store(make_job: MakeJob, kafka
     assert seen["stream_ad_records_total",] == rows + 4
     assert seen["stream_ad_observations_total",] == rows
     assert seen["stream_ad_scores_total",] == sum(job.flux_counts().values()) == rows
-    with Told(job, "alerts") as alerts:
+    with EmittedScores(job, "alerts") as alerts:
         told = Counter((event["rule"], event["state"]) for event in alerts.events())
     assert told
     assert {key[1:]: value for key, value in seen.items() if key[0] == "stream_ad_alerts_total"} == told
@@ -170,7 +170,7 @@ def test_a_silent_series_is_an_alert_that_a_restart_does_not_double(make_job: Ma
     publish(job, *(reading("still", slot) for slot in range(5)))
     first = job.worker()
     watched.wait_ready()
-    with Told(job, "alerts") as told:
+    with EmittedScores(job, "alerts") as told:
 
         def silent() -> list[tuple[str, str]]:
             """Each once: a worker killed before its next commit is followed by one that tells the same alert again."""
@@ -227,7 +227,7 @@ def test_a_frozen_broker_makes_a_worker_wait_and_does_not_kill_it(make_job: Make
 
 STALL = """
 import sys, threading, time
-from stream_ad_connectors.host.metrics import MachineSource
+from stream_ad_connectors.host.metrics import HostMetricsSource
 from stream_ad_connectors.sqlite.store import SqliteStore
 from stream_ad.observability.logs import format_logs
 from stream_ad.settings import Settings, ObservabilitySettings
@@ -243,13 +243,13 @@ async def loop_stuck_for_ever(self, timeout_s):
 if sys.argv[1] == "sink":
     SqliteStore.write = stuck_for_ever
 else:
-    poll, count = MachineSource.poll, []
+    poll, count = HostMetricsSource.poll, []
 
     async def later(self, timeout_s):
         count.append(1)
         return await (loop_stuck_for_ever if len(count) > 5 else poll)(self, timeout_s)
 
-    MachineSource.poll = later
+    HostMetricsSource.poll = later
 logging.basicConfig(level=logging.INFO)
 format_logs("text")
 run_worker(Settings(observability=ObservabilitySettings(stall_after="2s", exit_after="2s", port=int(sys.argv[2]))))

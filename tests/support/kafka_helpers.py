@@ -48,9 +48,9 @@ class Tracker(Listener):
     async def assigned(self, topic: str, partition: int) -> int | None:
         await super().assigned(topic, partition)
         found = await self.source.committed(topic, partition)
-        self.began[topic, partition] = found.replay_from if found else 0
+        self.began[topic, partition] = found.replay_offset if found else 0
         self.next.pop((topic, partition), None)
-        return found.replay_from if found else None
+        return found.replay_offset if found else None
 
     async def revoked(self, partitions: Sequence[tuple[str, int]], *, lost: bool) -> None:
         await super().revoked(partitions, lost=lost)

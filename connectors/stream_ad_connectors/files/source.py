@@ -65,7 +65,7 @@ class FileSource:
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
         self._committed.update(checkpoints)
 
-    async def holds(self) -> bool:
+    async def owns_partitions(self) -> bool:
         return True
 
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:

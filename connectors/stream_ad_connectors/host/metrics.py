@@ -15,9 +15,9 @@ from stream_ad.ports import AssignmentListener, Clock
 from stream_ad.records import SourcePosition, SourceRecord
 from stream_ad.serde.encoder import encode_observation
 from stream_ad_connectors.host.clock import SystemClock
-from stream_ad_connectors.in_process.bus import ReadOnce
+from stream_ad_connectors.in_process.bus import NonReplayableSource
 
-__all__ = ["MachineMetrics", "MachineSource", "read_counters", "read_gauges"]
+__all__ = ["HostMetrics", "HostMetricsSource", "read_counters", "read_gauges"]
 
 TOPIC = "machine"
 _CPU = "cpu_s."
@@ -87,7 +87,7 @@ def _switches() -> dict[str, float]:
     return {name: count for name, count in found.items() if count > 0}  # a platform that does not count says 0
 
 
-class MachineMetrics:
+class HostMetrics:
     """Samples {channel: value}: gauges, rates between this sample and the last, and CPU percent of the whole machine.
 
     The channels are fixed when it is made. NaN: a counter that was set back, or no time since the last sample.
@@ -136,7 +136,7 @@ class MachineMetrics:
         return {"cpu_percent": max(busy, 0.0) if math.isfinite(busy) else math.nan, **found}
 
 
-class MachineSource(ReadOnce):
+class HostMetricsSource(NonReplayableSource):
     """ports.Source of one series: topic "machine", partition 0, offsets counting from 0; live, it never ends by itself.
 
     One record per step, its event time an exact multiple of step_s since 1970 (it may be several times a second). Steps
@@ -150,7 +150,7 @@ class MachineSource(ReadOnce):
         *,
         series: str | None = None,
         clock: Clock | None = None,
-        metrics: MachineMetrics | None = None,
+        metrics: HostMetrics | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.step_ns = round(step_s * 1e9)
@@ -165,7 +165,7 @@ class MachineSource(ReadOnce):
         """The first record is due no sooner than half a step from now: a rate over less would be noise."""
         await listener.assigned(TOPIC, 0)
         if self._metrics is None:
-            self._metrics = MachineMetrics(self._clock)
+            self._metrics = HostMetrics(self._clock)
         self._metrics.sample()
         self._due_ns = self._next_ns(self._clock.now_ns() + self.step_ns // 2)
 

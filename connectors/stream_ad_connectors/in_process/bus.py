@@ -14,7 +14,7 @@ from stream_ad.serde.alerts import alert_to_json
 from stream_ad.serde.encoder import TimeFormat, encode_observation
 from stream_ad_connectors.host.clock import SystemClock
 
-__all__ = ["AlertBus", "Bus", "BusSink", "BusSource", "BusSubscription", "ReadOnce"]
+__all__ = ["AlertBus", "Bus", "BusSink", "BusSource", "BusSubscription", "NonReplayableSource"]
 
 
 _WAIT_S = 5.0
@@ -38,13 +38,13 @@ class AlertBus:
         self.source.close()
 
 
-class ReadOnce:
+class NonReplayableSource:
     """The part of ports.Source that is about going on from somewhere: they never do."""
 
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
         """Nothing to keep: there is no second reading."""
 
-    async def holds(self) -> bool:
+    async def owns_partitions(self) -> bool:
         return True
 
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:
@@ -54,7 +54,7 @@ class ReadOnce:
 TOPIC = "bus"
 
 
-class BusSource(ReadOnce):
+class BusSource(NonReplayableSource):
     """ports.Source fed by `publish`, from any thread: topic "bus", partition 0, offset counting from 0.
 
     At most `maxsize` records wait; then `publish` blocks. Traps: what was polled cannot be read again, so `committed`

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from stream_ad.ports import AssignmentListener, Source
 from stream_ad.records import SourceRecord
-from stream_ad_connectors.in_process.bus import ReadOnce
+from stream_ad_connectors.in_process.bus import NonReplayableSource
 
 __all__ = ["MergedSource"]
 
 
-class MergedSource(ReadOnce):
+class MergedSource(NonReplayableSource):
     """ports.Source over `first` and `others`; it ends when `first` ends.
 
     Records come as soon as any of them has some; each partition keeps its order. For sources that share no topic and

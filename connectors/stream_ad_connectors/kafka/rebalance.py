@@ -10,13 +10,13 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 
-__all__ = ["OneMemberAssignor", "Pace", "Turnstile"]
+__all__ = ["AdaptiveBatchSize", "RebalanceGate", "SingleActiveAssignor"]
 
 
 FIRST, LEAST = 200, 50  # a record may be a block of 1,000 rows: few at first, twice as many with every quick poll
 
 
-class Pace:
+class AdaptiveBatchSize:
     """Holds the time that a caller works between two polls near `target_s`.
 
     A rebalance waits for every member's next poll, and goes on without a member that takes too long: on a slow machine
@@ -46,7 +46,7 @@ class Pace:
         self._handed = 0
 
 
-class OneMemberAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
+class SingleActiveAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
     """The first member by its id. Trap: ids are drawn at random, so a member that joins may be the new first."""
 
     name = "one-member"
@@ -73,7 +73,7 @@ class OneMemberAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
         """Nothing to remember."""
 
 
-class Turnstile:
+class RebalanceGate:
     """The poller holds it while its caller works and while it fetches; callbacks take turns in `hold`.
 
     `wanted` is set while a callback waits. Create it inside the event loop that uses it.

@@ -17,12 +17,12 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from stream_ad.errors import StreamAdError, UnavailableError
-from stream_ad.ports import AssignmentListener, Checkpoint, Standing
+from stream_ad.ports import AssignmentListener, Checkpoint, PartitionLag
 from stream_ad.records import SourcePosition, SourceRecord
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka.admin import KafkaAdmin
 from stream_ad_connectors.kafka.connection import async_options, kafka_error, quiet, timeout_ms
-from stream_ad_connectors.kafka.rebalance import Pace, Turnstile
+from stream_ad_connectors.kafka.rebalance import AdaptiveBatchSize, RebalanceGate
 
 __all__ = ["KafkaSource", "kafka_records"]
 
@@ -51,9 +51,9 @@ _SLICE_S = 0.2
 _Callback = Callable[[set[TopicPartition]], Awaitable[None]]
 
 
-class _Metadata(msgspec.Struct, omit_defaults=True):
-    replay_from: int
-    note: str = ""
+class _Metadata(msgspec.Struct, omit_defaults=True, rename={"replay_offset": "replay_from", "metadata": "note"}):
+    replay_offset: int
+    metadata: str = ""
 
 
 class KafkaSource:
@@ -80,7 +80,7 @@ class KafkaSource:
         self._settings = settings
         self._assignor = assignor
         self._topics = tuple(topics)
-        self._pace = Pace(max_records)
+        self._pace = AdaptiveBatchSize(max_records)
         self._admin = KafkaAdmin(settings)
         self._consumer: AIOKafkaConsumer[bytes, bytes] | None = None
         self._listener: AssignmentListener | None = None
@@ -88,7 +88,7 @@ class KafkaSource:
         self._settled = False
         self._dropped: dict[TopicPartition, int] = {}
         self._ready: list[SourceRecord] = []
-        self._turnstile = Turnstile()
+        self._turnstile = RebalanceGate()
         self._commit_refused = False
         self._moving = False  # the topics changed, and the partitions are not shared out yet
         self._confirmed_s = -math.inf
@@ -150,7 +150,7 @@ class KafkaSource:
                 return records
 
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
-        """Offsets, with `replay_from` and `note` in their metadata.
+        """Offsets, with `replay_offset` and `metadata` in their metadata.
 
         A commit that the group refuses (it went on without this member) returns as if it had succeeded, with a
         warning: the new owner replays from the last commit, and the next `poll` tells `revoked(lost=True)`. To raise
@@ -160,7 +160,7 @@ class KafkaSource:
         for (topic, partition), checkpoint in checkpoints.items():
             tp = TopicPartition(topic, partition)
             if tp in self._open:
-                metadata = msgspec.json.encode(_Metadata(checkpoint.replay_from, checkpoint.note)).decode()
+                metadata = msgspec.json.encode(_Metadata(checkpoint.replay_offset, checkpoint.metadata)).decode()
                 offsets[tp] = OffsetAndMetadata(checkpoint.next_offset, metadata)
             else:
                 _log.warning("no commit for %s/%d: the partition is no longer ours", topic, partition)
@@ -177,7 +177,7 @@ class KafkaSource:
         else:
             self._confirmed_s = asked_s
 
-    async def holds(self) -> bool:
+    async def owns_partitions(self) -> bool:
         """A member that was frozen, or cut off, for longer than the session does not know that others went on; so the
         group is asked when it last said yes half a session ago. Trap: aiokafka tells nobody of its own heartbeats."""
         self._started()
@@ -197,7 +197,7 @@ class KafkaSource:
             raise UnavailableError(f"the group's coordinator at {self._settings.bootstrap} does not answer")
         return not self._lost()
 
-    async def standing(self) -> Mapping[tuple[str, int], Standing] | None:
+    async def lags(self) -> Mapping[tuple[str, int], PartitionLag] | None:
         """Asks the broker for the ends: those of the last fetch are old while nothing is fetched."""
         consumer, ours = self._consumer, sorted(self._open)
         if consumer is None or not self._settled:  # asked before the group was joined, or after it was left
@@ -205,7 +205,7 @@ class KafkaSource:
         try:
             async with asyncio.timeout(self._settings.request_timeout_s):
                 ends = await consumer.end_offsets(ours)
-                return {(tp.topic, tp.partition): Standing(await consumer.position(tp), ends[tp]) for tp in ours}
+                return {(tp.topic, tp.partition): PartitionLag(await consumer.position(tp), ends[tp]) for tp in ours}
         except IllegalStateError:  # taken away meanwhile
             return None
         except (KafkaError, OSError, TimeoutError) as error:
@@ -220,7 +220,7 @@ class KafkaSource:
             kept = msgspec.json.decode(found.metadata, type=_Metadata)
         except msgspec.DecodeError:  # committed by something else
             kept = _Metadata(found.offset)
-        return Checkpoint(found.offset, min(max(0, kept.replay_from), found.offset), kept.note)
+        return Checkpoint(found.offset, min(max(0, kept.replay_offset), found.offset), kept.metadata)
 
     async def stop(self) -> None:
         """Leave the group, so that others take over at once; the listener is not told. May be called twice."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stream_ad.errors import ConfigError, DataError
 from stream_ad.ports import Fitted, ScoredSlots, Session, Window
 from stream_ad_models.defaults import DELAY_STEPS, HOP_STEPS, WINDOW_STEPS
-from stream_ad_models.scorer.combine import Head, attribution
+from stream_ad_models.scorer.combine import ScoreCombiner, attribution
 from stream_ad_models.scorer.normaliser import Normaliser
 
 Float32 = NDArray[np.float32]
@@ -53,7 +53,7 @@ class PointwiseSession(ABC):
 
     def __init__(self, arrays: Arrays) -> None:
         self.normaliser = Normaliser.from_arrays(arrays)
-        self.head = Head.from_arrays(arrays)
+        self.combiner = ScoreCombiner.from_arrays(arrays)
         self.means = np.asarray(arrays["pointwise.means"], np.float64)  # [map, scored channel]
 
     @property
@@ -116,9 +116,9 @@ class PointwiseScorer(ABC):
         for squares, mean in zip(learned.held_out, means, strict=True):
             padded = np.pad((squares / mean).sum(axis=1), (_BACK_STEPS, self._delay))
             values.append(_log(np.convolve(padded, kernel[::-1], "valid")))
-        head = Head.fit(values, [1 / len(values)] * len(values))
-        arrays = {**normaliser.arrays(), **head.arrays(), "pointwise.means": means, **learned.arrays}
-        return Fitted(arrays, head.raw(values))
+        combiner = ScoreCombiner.fit(values, [1 / len(values)] * len(values))
+        arrays = {**normaliser.arrays(), **combiner.arrays(), "pointwise.means": means, **learned.arrays}
+        return Fitted(arrays, combiner.raw(values))
 
     def score(self, batch: Sequence[tuple[Session, Window]]) -> list[ScoredSlots]:
         return [self._score(session, window) for session, window in batch]
@@ -142,7 +142,7 @@ class PointwiseScorer(ABC):
             np.einsum("rk,rkc->rc", weights, squares[near] / mean)
             for squares, mean in zip(errors.maps, session.means, strict=True)
         ]
-        raw = session.head.raw([_log(part.sum(axis=1)) for part in parts])
+        raw = session.combiner.raw([_log(part.sum(axis=1)) for part in parts])
         return _slots(session.normaliser, window.emit_from, raw, np.sum(parts, axis=0), errors=errors, rows=rows)
 
     def _kernel(self, channels: int) -> Float64:

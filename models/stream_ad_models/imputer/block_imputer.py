@@ -24,7 +24,7 @@ class WindowImputer(Protocol):
     def window_steps(self) -> int: ...
     @property
     def version(self) -> str: ...
-    def impute_steps(self, windows: Float32, *, grating: int, steps: slice) -> Imputation: ...
+    def impute_steps(self, windows: Float32, *, stripe: int, steps: slice) -> Imputation: ...
     def band_factor(self, coverage: float) -> float: ...
 
 
@@ -53,11 +53,11 @@ class BlockImputer:
         stop = imputer.window_steps - context
         self._block = slice(stop - hop, stop)
 
-    def impute(self, jobs: Sequence[tuple[Float32, Bool]], grating: int) -> list[Imputed]:
+    def impute(self, jobs: Sequence[tuple[Float32, Bool]], stripe: int) -> list[Imputed]:
         """jobs: windows [n, steps, channel] of one session each, and its scored channels."""
         picked = [windows[:, :, scored] if self._alone else windows for windows, scored in jobs]
         flat = [each.transpose(0, 2, 1).reshape(-1, self._window, 1) for each in picked] if self._alone else picked
-        imputed = self._imputer.impute_steps(np.concatenate(flat), grating=grating, steps=self._block)
+        imputed = self._imputer.impute_steps(np.concatenate(flat), stripe=stripe, steps=self._block)
         mean, std = imputed.mean, imputed.std
         out, at = [], 0
         for each, part, (_, scored) in zip(picked, flat, jobs, strict=True):

@@ -12,12 +12,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = ["Condition", "condition", "condition_alike", "echo", "interpolate"]
+__all__ = ["Condition", "autocorrelation", "condition", "condition_shared_mask", "interpolate"]
 
 # The condition is standardised with this weight of prior variance 1: with nothing to see the prior alone remains, and
 # a constant window is divided by about .06, not by 0.
 _PRIOR_POINTS = 1 / 4
-# `echo`: fewest visible pairs a lag is judged by; mismatch (in window variances) over which its weight falls by e;
+# `autocorrelation`: fewest visible pairs a lag is judged by; mismatch (in window variances) over which its weight
+falls by e;
 # weight of the interpolated guide beside that of the best lag, 1
 _FEWEST_PAIRS = 8
 _SOFTNESS = 0.05
@@ -29,15 +30,16 @@ _ROWS_AT_ONCE = 256  # of one channel: what is worked out of them stays inside t
 class Condition:
     """What the denoiser may look at, standardised per window and channel by its own present points.
 
-    values: [batch, window, channel] standardised, 0 where hidden. mask: 1.0 where present. guide: values drawn on
-    linearly through the hidden points. echo: what the window's own repetitions say of every point (see `echo`).
+    values: [batch, window, channel] standardised, 0 where hidden. mask: 1.0 where present. guide: values drawn
+    on
+    linearly through the hidden points. echo: what the window's own repetitions say of every point (see `autocorrelation`).
     centre, scale: [batch, 1, channel]; value = standardised * scale + centre.
     """
 
     values: Tensor
     mask: Tensor
     guide: Tensor
-    echo: Tensor
+    autocorrelation: Tensor
     centre: Tensor
     scale: Tensor
 
@@ -60,7 +62,7 @@ def interpolate(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(some, low + part * (high - low), 0.0)
 
 
-def echo(seen: Tensor, mask: Tensor, guide: Tensor) -> Tensor:
+def autocorrelation(seen: Tensor, mask: Tensor, guide: Tensor) -> Tensor:
     """Every point as the mean of the visible points a lag away, lags weighted by how well the window repeats at them.
 
     The mismatch of a lag is the mean squared difference of the visible pairs that far apart (the masked variogram),
@@ -109,10 +111,10 @@ def condition(values: Tensor, cond_mask: Tensor) -> Condition:
     scale = (((deviation**2).sum(dim=1, keepdim=True) + _PRIOR_POINTS) / (count + _PRIOR_POINTS)).sqrt()
     seen = deviation / scale
     guide = interpolate(seen, cond_mask)
-    return Condition(seen, mask, guide, echo(seen, mask, guide), centre, scale)
+    return Condition(seen, mask, guide, autocorrelation(seen, mask, guide), centre, scale)
 
 
-def condition_alike(values: Tensor, visible: Tensor) -> Condition:
+def condition_shared_mask(values: Tensor, visible: Tensor) -> Condition:
     """`condition` for windows that lack no reading and are all masked alike: what the mask decides is computed once.
 
     values: [batch, window, channel], finite; visible: bool [window]. The same numbers as `condition`, to rounding;
@@ -123,8 +125,8 @@ def condition_alike(values: Tensor, visible: Tensor) -> Condition:
     rows = values.transpose(1, 2).reshape(-1, steps)
     parts = [_alike(rows[at : at + _ROWS_AT_ONCE], fixed) for at in range(0, len(rows), _ROWS_AT_ONCE)]
     whole = [torch.cat(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True)]
-    seen, guide, echoed, centre, scale = (part.view(batch, channels, -1).transpose(1, 2) for part in whole)
-    return Condition(seen, fixed.mask[None, :, None], guide, echoed, centre, scale)
+    seen, guide, autocorrelated, centre, scale = (part.view(batch, channels, -1).transpose(1, 2) for part in whole)
+    return Condition(seen, fixed.mask[None, :, None], guide, autocorrelated, centre, scale)
 
 
 def _alike(rows: Tensor, fixed: _Fixed) -> tuple[Tensor, ...]:

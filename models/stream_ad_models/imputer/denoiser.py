@@ -168,7 +168,7 @@ class Denoiser(nn.Module):
 
     def network(self, noisy: Tensor, c_noise: Tensor, given: Condition) -> tuple[Tensor, Tensor]:
         """The raw network F and log v, both [batch, window, channel]. c_noise: [batch or 1]."""
-        inputs = (given.values, given.mask, given.guide, given.echo, noisy)
+        inputs = (given.values, given.mask, given.guide, given.autocorrelation, noisy)
         tokens = torch.cat([self._tokens(part) for part in inputs], dim=-1)
         level = self.level_of(c_noise)
         hidden = self.embed(tokens) + self.position

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from stream_ad.errors import DataError, ModelError
 from stream_ad_models.imputer.checkpoint import load_denoiser
-from stream_ad_models.imputer.conditioning import condition, condition_alike
+from stream_ad_models.imputer.conditioning import condition, condition_shared_mask
 from stream_ad_models.imputer.denoiser import Denoiser
 from stream_ad_models.imputer.intervals import band_factor
-from stream_ad_models.imputer.masks import complementary_gratings
-from stream_ad_models.imputer.one_pass import OnePass
+from stream_ad_models.imputer.masks import complementary_stripes
+from stream_ad_models.imputer.one_pass import FoldedDenoiser
 
 __all__ = ["DEFAULT_WEIGHTS", "DenoiserImputer", "Imputation", "UniversalImputer"]
 
@@ -57,7 +57,7 @@ class DenoiserImputer:
         if not temperature > 0:
             raise ModelError(f"model card: expected a positive temperature, found {temperature}")
         self._model = model.eval()
-        self._one_pass = OnePass(model)
+        self._one_pass = FoldedDenoiser(model)
         self._chunk = _CHUNK_ROWS if model.config.channels == 1 else _CHUNK_GROUP_ROWS
         self._temperature = temperature
         self.card = dict(card)
@@ -79,26 +79,26 @@ class DenoiserImputer:
         """Half-width, in `Imputation.std`, of the band that holds `coverage` (0 to 1) of normal readings."""
         return band_factor(self.card["bands"], coverage)
 
-    def standard_errors(self, windows: Float32, grating: int) -> Float32:
+    def standard_errors(self, windows: Float32, stripe: int) -> Float32:
         """(reading - mean) / std of every present reading, float32 [n]."""
-        imputed = self.impute(windows, grating=grating)
+        imputed = self.impute(windows, stripe=stripe)
         errors = (windows - imputed.mean) / imputed.std
         return np.asarray(errors[~np.isnan(errors)])
 
-    def impute(self, windows: Float32, *, grating: int) -> Imputation:
-        """One pass per complementary grating of `grating` steps; every point a target once.
+    def impute(self, windows: Float32, *, stripe: int) -> Imputation:
+        """One pass per complementary grating of `stripe` steps; every point a target once.
 
         A missing reading is a target of both passes: its mean and variance are the averages of the two.
         """
-        return self.impute_steps(windows, grating=grating, steps=slice(0, self.window_steps))
+        return self.impute_steps(windows, stripe=stripe, steps=slice(0, self.window_steps))
 
-    def impute_steps(self, windows: Float32, *, grating: int, steps: slice) -> Imputation:
+    def impute_steps(self, windows: Float32, *, stripe: int, steps: slice) -> Imputation:
         """`impute` of some steps alone, [batch, step, channel]: what only the others need is not computed.
 
         Where one grating hides all of them, that is one pass, and a missing reading's imputation is of that pass.
         """
         rows, shape = self.to_rows(windows)
-        first, second = (torch.from_numpy(mask) for mask in complementary_gratings(self.window_steps, grating))
+        first, second = (torch.from_numpy(mask) for mask in complementary_stripes(self.window_steps, stripe))
         masks = [mask for mask in (first, second) if not mask[steps].any()] or [first, second]
         mean = torch.empty(len(rows), steps.stop - steps.start, rows.shape[2])
         variance = torch.empty_like(mean)
@@ -108,11 +108,11 @@ class DenoiserImputer:
                 numbers = torch.nonzero(whole == complete)[:, 0]
                 for start in range(0, len(numbers), self._chunk):
                     some = numbers[start : start + self._chunk]
-                    mean[some], variance[some] = self._grated(rows[some], masks, steps, complete)
+                    mean[some], variance[some] = self._striped(rows[some], masks, steps, complete)
         shape = (shape[0], mean.shape[1], shape[2])
         return Imputation(self.from_rows(mean, shape), self.from_rows(variance.sqrt_() * self._temperature, shape))
 
-    def _grated(self, rows: Tensor, masks: Sequence[Tensor], steps: slice, complete: bool) -> tuple[Tensor, Tensor]:
+    def _striped(self, rows: Tensor, masks: Sequence[Tensor], steps: slice, complete: bool) -> tuple[Tensor, Tensor]:
         """Mean and variance of `steps`, each from the pass that hides it. rows: [n, window, K], NaN = no reading, none
         if `complete`; masks: bool [window] each, one that hides all the steps or two that complement each other."""
         found = [self._read(rows, mask, steps, complete) for mask in masks]
@@ -132,7 +132,7 @@ class DenoiserImputer:
     def _read(self, rows: Tensor, mask: Tensor, steps: slice, complete: bool) -> tuple[Tensor, Tensor]:
         """One pass: conditional mean and variance of `steps` in the units of the input, [n, step, K]."""
         shown = mask[:, None] & ~rows.isnan()
-        given = condition_alike(rows, mask) if complete else condition(rows.nan_to_num(), shown)
+        given = condition_shared_mask(rows, mask) if complete else condition(rows.nan_to_num(), shown)
         mean, variance = self._one_pass(given, steps)
         skip = steps.start - self._one_pass.covered(steps).start
         part = slice(skip, skip + steps.stop - steps.start)

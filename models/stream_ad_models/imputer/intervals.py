@@ -59,11 +59,11 @@ def _drawn(sizes: Float64, wider: Float64, levels: Sequence[float]) -> Float64:
 _NORMAL_FACTORS = (0.6745, 1.6449, 2.5758)  # half-widths of those bands of a standard normal
 _GAUSSIAN = dict(zip(map(str, BAND_LEVELS), _NORMAL_FACTORS, strict=True))
 NEUTRAL_BANDS: dict[str, Any] = {"temperature": 1.0, "bands": _GAUSSIAN}  # of a model not yet measured
-_GRATINGS = (1, 2, 4, 8, 16, 32)
+_STRIPES = (1, 2, 4, 8, 16, 32)
 
 
 class _Predicts(Protocol):
-    def standard_errors(self, windows: Float32, grating: int) -> Float32: ...
+    def standard_errors(self, windows: Float32, stripe: int) -> Float32: ...
 
 
 def band_factors(imputer: _Predicts, windows: Float32) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def band_factors(imputer: _Predicts, windows: Float32) -> dict[str, Any]:
     Gratings of 1 to 32 steps weigh alike. temperature: multiplies the head's standard deviation so that 90% of the
     readings fall within 1.645 of it. bands: half-width of each band in such standard deviations.
     """
-    errors = np.concatenate([np.abs(imputer.standard_errors(windows, grating)) for grating in _GRATINGS])
+    errors = np.concatenate([np.abs(imputer.standard_errors(windows, stripe)) for stripe in _STRIPES])
     halves = np.quantile(errors, BAND_LEVELS)
     temperature = max(float(halves[1]) / _NORMAL_FACTORS[1], 1e-3)
     bands = {str(level): round(float(half) / temperature, 4) for level, half in zip(BAND_LEVELS, halves, strict=True)}

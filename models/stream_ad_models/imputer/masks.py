@@ -9,25 +9,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_GRATING", "complementary_gratings", "grating", "missing_masks", "training_masks"]
+__all__ = ["MAX_STRIPE", "complementary_stripes", "missing_masks", "stripe", "training_masks"]
 
 Bool = NDArray[np.bool_]
 
-MAX_GRATING = 32  # steps; the widest grating the training draws
+MAX_STRIPE = 32  # steps; the widest grating the training draws
 _KINDS = ("one_step", "grating", "trailing", "block", "random", "all_hidden")
 _KIND_SHARE = (0.22, 0.40, 0.10, 0.12, 0.11, 0.05)
 
 
-def grating(window_steps: int, width: int, phase: int = 0) -> Bool:
+def stripe(window_steps: int, width: int, phase: int = 0) -> Bool:
     """Alternating bands of `width` steps, the first one present: bool [window]."""
     if not 1 <= width <= window_steps:
         raise ValueError(f"grating: expected a width of 1 to {window_steps} steps, found {width}")
     return np.asarray((np.arange(window_steps) + phase) // width % 2 == 0)
 
 
-def complementary_gratings(window_steps: int, width: int) -> tuple[Bool, Bool]:
+def complementary_stripes(window_steps: int, width: int) -> tuple[Bool, Bool]:
     """A grating and its complement: together every step is a target exactly once."""
-    first = grating(window_steps, width)
+    first = stripe(window_steps, width)
     return first, ~first
 
 
@@ -36,8 +36,8 @@ def training_masks(rng: np.random.Generator, batch: int, window_steps: int) -> B
     points, all hidden. 1-step gratings have their own share: they are what the pointwise error is read from."""
     step = np.arange(window_steps)
     column = (batch, 1)
-    width = np.round(2 ** rng.uniform(0.6, np.log2(MAX_GRATING), column)).astype(np.int64)
-    phase = rng.integers(0, 2 * MAX_GRATING, column)
+    width = np.round(2 ** rng.uniform(0.6, np.log2(MAX_STRIPE), column)).astype(np.int64)
+    phase = rng.integers(0, 2 * MAX_STRIPE, column)
     hidden = np.round(2 ** rng.uniform(0, np.log2(window_steps * 0.75), column)).astype(np.int64)
     start = rng.integers(-8, window_steps, column)
     choices = [

@@ -16,13 +16,13 @@ from torch.nn import functional
 from stream_ad_models.imputer.conditioning import Condition
 from stream_ad_models.imputer.denoiser import Block, Denoiser, log_variance, preconditioning
 
-__all__ = ["OnePass"]
+__all__ = ["FoldedDenoiser"]
 
 _INPUTS = 5  # of the denoiser: values, mask, guide, echo, noisy targets
 _SEEN, _MASK = [0, 2, 3], 1  # the noisy targets are 0; what a mask adds is the same for all windows that share one
 
 
-class OnePass:
+class FoldedDenoiser:
     """Made of a trained denoiser; does not follow it when it is trained on.
 
     Inside, a token's numbers run [channel, input, step], as a channel's steps follow each other in memory.
@@ -54,7 +54,7 @@ class OnePass:
         `covered` says which these are. given: [batch, window, channel]."""
         here, width = self.covered(steps), self.config.patch_steps
         wanted = slice(here.start // width, here.stop // width)
-        rows = [part.transpose(1, 2) for part in (given.values, given.guide, given.echo)]
+        rows = [part.transpose(1, 2) for part in (given.values, given.guide, given.autocorrelation)]
         tokens = torch.stack([self._tokens(row) for row in rows], dim=3)  # [token, batch, channel, input, step]
         mask = self._tokens(given.mask.transpose(1, 2))  # [token, batch, channel, step], or 1 of the last two for all
         hidden = functional.linear(tokens.flatten(2), self._embed).add_(self._start[:, None])

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stream_ad_models.memory.nearest import Found
-from stream_ad_models.memory.ring import Tail
+from stream_ad_models.memory.ring import RingBuffer
 
 Float32 = NDArray[np.float32]
 
-__all__ = ["NEUTRAL", "RATIO_FLOOR", "LastReadings", "Reading", "reading_of", "standardised"]
+__all__ = ["NEUTRAL", "RATIO_FLOOR", "DistanceHistory", "MemoryDistance", "distance_of", "standardised"]
 
 NEUTRAL = float(np.log(0.5))  # log ratio where nothing can be said: no reading, or a stream that just began
 # How much nearer than the edge a window is says little (at .001: .757 | .624 instead of .760 | .634).
@@ -24,7 +24,7 @@ _CLIP = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MemoryDistance:
     """What a memory says of windows: log_ratio float32 [..., window, length]; shares float32
     [..., window, length, channel] >= 0, the squared ratio split by channel. Leading axis, if any: series."""
 
@@ -35,34 +35,34 @@ class Reading:
         return int(self.log_ratio.shape[-2])
 
     @classmethod
-    def stacked(cls, parts: Sequence[Reading]) -> Reading:
+    def stacked(cls, parts: Sequence[MemoryDistance]) -> MemoryDistance:
         return cls(np.stack([part.log_ratio for part in parts]), np.stack([part.shares for part in parts]))
 
-    def then(self, later: Reading) -> Reading:
-        return Reading(
+    def then(self, later: MemoryDistance) -> MemoryDistance:
+        return MemoryDistance(
             np.concatenate([self.log_ratio, later.log_ratio], axis=-2),
             np.concatenate([self.shares, later.shares], axis=-3),
         )
 
-    def of(self, series: int) -> Reading:
-        return Reading(self.log_ratio[series], self.shares[series])
+    def of(self, series: int) -> MemoryDistance:
+        return MemoryDistance(self.log_ratio[series], self.shares[series])
 
 
-class LastReadings:
+class DistanceHistory:
     """The last readings of one stream, of so many windows."""
 
     def __init__(self, windows: int, lengths: int, channels: int) -> None:
-        self._log_ratio, self._shares = Tail(windows, (lengths,)), Tail(windows, (lengths, channels))
+        self._log_ratio, self._shares = RingBuffer(windows, (lengths,)), RingBuffer(windows, (lengths, channels))
 
     def __len__(self) -> int:
         return len(self._log_ratio)
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> MemoryDistance:
         """A view: `keep` changes it."""
-        return Reading(self._log_ratio.rows, self._shares.rows)
+        return MemoryDistance(self._log_ratio.rows, self._shares.rows)
 
-    def keep(self, reading: Reading) -> None:
+    def keep(self, reading: MemoryDistance) -> None:
         self._log_ratio.keep(reading.log_ratio)
         self._shares.keep(reading.shares)
 
@@ -87,10 +87,10 @@ def standardised(
     return torch.from_numpy(z), torch.from_numpy(mask)
 
 
-def reading_of(found: Found, present: NDArray[np.bool_], edge: Float32) -> Reading:
+def distance_of(found: Found, present: NDArray[np.bool_], edge: Float32) -> MemoryDistance:
     """Of distances to the nearest windows; present: [series, length, block, channel]; edge: [series, length, 1]."""
     seen: NDArray[np.bool_] = np.asarray(present.any(axis=3))
     distance = found.distance
     log_ratio = np.where(seen, np.log(distance / edge + RATIO_FLOOR), np.float32(NEUTRAL)).astype(np.float32)
     shares = found.shares(np.where(seen, distance / edge, np.float32(0.0)))
-    return Reading(np.ascontiguousarray(log_ratio.swapaxes(1, 2)), np.ascontiguousarray(shares.swapaxes(1, 2)))
+    return MemoryDistance(np.ascontiguousarray(log_ratio.swapaxes(1, 2)), np.ascontiguousarray(shares.swapaxes(1, 2)))

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stream_ad_models.memory.distances import Reading, reading_of, standardised
+from stream_ad_models.memory.distances import MemoryDistance, distance_of, standardised
 from stream_ad_models.memory.nearest import CHUNK, Found, Stored, measure
 
 Float32 = NDArray[np.float32]
@@ -22,7 +22,7 @@ _CONTAMINATED = 0.03  # share of the history's windows, the farthest, that are n
 
 def fit_length(
     values: Float32, present: NDArray[np.bool_], first: int, capacity: int
-) -> tuple[dict[str, Float32], Reading]:
+) -> tuple[dict[str, Float32], MemoryDistance]:
     """values [block, channel, size], present [block, channel]; `first`: the first block whose window lies wholly in
     the history."""
     full = np.arange(len(present)) >= first
@@ -47,8 +47,8 @@ def fit_length(
     trusted = order[: len(order) - int(_CONTAMINATED * len(order))]
     edge = np.array([max(float(found.distance[0, 0, trusted[-1]]), _SMALLEST_EDGE)], np.float32)
     windows = windows[torch.from_numpy(np.isin(kept, trusted))]
-    reading = reading_of(found, read, edge[None, :, None])
-    reading = Reading(reading.log_ratio[0], reading.shares[0])
+    reading = distance_of(found, read, edge[None, :, None])
+    reading = MemoryDistance(reading.log_ratio[0], reading.shares[0])
     return {"centre": centre, "scale": scale, "windows": windows.numpy(), "edge": edge[0]}, reading
 
 

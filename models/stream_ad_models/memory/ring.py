@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Tail"]
+__all__ = ["RingBuffer"]
 
 
-class Tail:
+class RingBuffer:
     """The last `size` rows of an array [row, ...] that grows."""
 
     __slots__ = ("_count", "_kept")

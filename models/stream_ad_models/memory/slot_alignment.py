@@ -13,12 +13,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ad_models.memory.distances import NEUTRAL, Reading
+from stream_ad_models.memory.distances import NEUTRAL, MemoryDistance
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["Placement", "slot_weights"]
+__all__ = ["SlotAlignment", "slot_weights"]
 
 
 def slot_weights(length: int, hop: int, ahead: int) -> Float32:
@@ -36,18 +36,20 @@ def slot_weights(length: int, hop: int, ahead: int) -> Float32:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class SlotAlignment:
     """How readings of one memory become values of slots. weights: float32 [level, hop, ahead + 2]."""
 
     weights: Float32
     ahead: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], hop: int, ahead: int) -> Placement:
+    def of(cls, lengths: Sequence[int], hop: int, ahead: int) -> SlotAlignment:
         """One for all series that are alike."""
-        return _placement(tuple(lengths), hop, ahead)
+        return _alignment(tuple(lengths), hop, ahead)
 
-    def gather(self, reading: Reading, blocks: NDArray[np.int64], first: int, known: NDArray[np.int64]) -> Reading:
+    def gather(
+        self, reading: MemoryDistance, blocks: NDArray[np.int64], first: int, known: NDArray[np.int64]
+    ) -> MemoryDistance:
         """The windows around each block: log_ratio [..., n * (ahead + 2), level], shares likewise.
 
         blocks: numbers [n]; first: number of the reading's first block; known: [n] last block that may be looked at.
@@ -60,14 +62,14 @@ class Placement:
         log_ratio, shares = reading.log_ratio[..., at, :], reading.shares[..., at, :, :]
         if missing.any():
             log_ratio[..., missing, :], shares[..., missing, :, :] = NEUTRAL, 0.0
-        return Reading(log_ratio, shares)
+        return MemoryDistance(log_ratio, shares)
 
-    def values(self, around: Reading) -> Float64:
+    def values(self, around: MemoryDistance) -> Float64:
         """Mean log ratio float64 [..., n, hop] of every slot of the n blocks that `gather` was asked for."""
         wide = around.log_ratio.reshape(*around.log_ratio.shape[:-2], -1, self._windows).astype(np.float64)
         return np.asarray(wide @ self._flat.astype(np.float64).T / len(self.weights), np.float64)
 
-    def parts(self, around: Reading) -> Float32:
+    def parts(self, around: MemoryDistance) -> Float32:
         """Squared ratios by channel [..., n, hop, channel], lengths added up."""
         shares = around.shares
         wide = shares.reshape(*shares.shape[:-3], -1, self._windows, shares.shape[-1])
@@ -85,5 +87,5 @@ class Placement:
 
 
 @lru_cache
-def _placement(lengths: tuple[int, ...], hop: int, ahead: int) -> Placement:
-    return Placement(np.stack([slot_weights(length, hop, ahead) for length in lengths]), ahead)
+def _alignment(lengths: tuple[int, ...], hop: int, ahead: int) -> SlotAlignment:
+    return SlotAlignment(np.stack([slot_weights(length, hop, ahead) for length in lengths]), ahead)

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad_models.defaults import WINDOW_STEPS
-from stream_ad_models.memory.distances import LastReadings, Reading
-from stream_ad_models.memory.ring import Tail
-from stream_ad_models.memory.slot_alignment import Placement
-from stream_ad_models.memory.window_memory import WindowMemory, read_alike
+from stream_ad_models.memory.distances import DistanceHistory, MemoryDistance
+from stream_ad_models.memory.ring import RingBuffer
+from stream_ad_models.memory.slot_alignment import SlotAlignment
+from stream_ad_models.memory.window_memory import WindowMemory, distances_batch
 
 Float32 = NDArray[np.float32]
 
-__all__ = ["Track", "growth_blocks", "push_alike"]
+__all__ = ["MemoryState", "growth_blocks", "push_batch"]
 
 _GAP_STEPS = 256  # a window counts as normal for those that share no row with it
 _SPAN_STEPS = 512  # and is forgotten so much later; 1,024 or all: the same accuracy to .003
@@ -26,7 +26,7 @@ def growth_blocks(hop: int) -> tuple[int, int]:
     return _GAP_STEPS // hop, _SPAN_STEPS // hop
 
 
-class Track:
+class MemoryState:
     """Memories over the same rows. Blocks are numbered from the series' first slot; one before it holds no reading."""
 
     def __init__(self, memories: Sequence[WindowMemory], ahead: int, *, grows: bool) -> None:
@@ -34,11 +34,13 @@ class Track:
         come to count as normal."""
         self.memories = tuple(memories)
         self.hop = self.memories[0].hop
-        self.placements = [Placement.of(memory.lengths, self.hop, ahead) for memory in self.memories]
+        self.alignments = [SlotAlignment.of(memory.lengths, self.hop, ahead) for memory in self.memories]
         channels, kept = self.memories[0].channels, WINDOW_STEPS // self.hop  # a window tells of so many blocks at most
-        self._rows = Tail(max(memory.reach_blocks for memory in self.memories) * self.hop, (channels,), np.float16)
+        self._rows = RingBuffer(
+            max(memory.reach_blocks for memory in self.memories) * self.hop, (channels,), np.float16
+        )
         self._recent = [memory.recent(*growth_blocks(self.hop)) for memory in self.memories] if grows else []
-        self._readings = [LastReadings(kept, len(memory.lengths), channels) for memory in self.memories]
+        self._readings = [DistanceHistory(kept, len(memory.lengths), channels) for memory in self.memories]
         self.next_block = 0
 
     def clear(self, next_block: int) -> None:
@@ -51,12 +53,12 @@ class Track:
         self.next_block = next_block
 
     @property
-    def likeness(self) -> tuple[int, int]:
+    def batch_key(self) -> tuple[int, int]:
         """Tracks of the same likeness, over memories of the same lengths, may be pushed together."""
         return len(self._rows), len(self._readings[0])
 
 
-def push_alike(tracks: Sequence[Track], rows: Float32) -> list[Reading]:
+def push_batch(tracks: Sequence[MemoryState], rows: Float32) -> list[MemoryDistance]:
     """rows: float32 [series, blocks * hop, channel] of at most 100 in size, following those before of each track; read
     in half precision, as those before are kept.
 
@@ -69,8 +71,8 @@ def push_alike(tracks: Sequence[Track], rows: Float32) -> list[Reading]:
     out = []
     for at in range(len(one.memories)):
         recents = [track._recent[at] for track in tracks if track._recent]
-        reading = read_alike([track.memories[at] for track in tracks], known, new, recents or None)
-        reading = Reading.stacked([track._readings[at].reading for track in tracks]).then(reading)
+        reading = distances_batch([track.memories[at] for track in tracks], known, new, recents or None)
+        reading = MemoryDistance.stacked([track._readings[at].reading for track in tracks]).then(reading)
         out.append(reading)
         for series, track in enumerate(tracks):
             track._readings[at].keep(reading.of(series))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stream_ad.errors import ModelError
-from stream_ad_models.memory.distances import RATIO_FLOOR, Reading, reading_of, standardised
+from stream_ad_models.memory.distances import RATIO_FLOOR, MemoryDistance, distance_of, standardised
 from stream_ad_models.memory.features import FEATURE_SETS, FeatureSet
 from stream_ad_models.memory.fit import fit_length
 from stream_ad_models.memory.nearest import CHUNK, Found, Stored, measure
@@ -28,7 +28,7 @@ from stream_ad_models.memory.window_stats import check_lengths
 
 Float32 = NDArray[np.float32]
 
-__all__ = ["Recent", "WindowMemory", "read_alike"]
+__all__ = ["Recent", "WindowMemory", "distances_batch"]
 
 _HISTORY_LENGTHS = 4  # a length needs this many times its steps of history
 _ADMITTED = 0.5  # log ratio to the history alone up to which a stream's window becomes a stored one
@@ -94,7 +94,7 @@ class WindowMemory:
         return Recent(len(self.lengths), self.centre.shape[1], gap, span)
 
     @classmethod
-    def fit(cls, family: FeatureSet, rows: Float32, hop: int, capacity: int) -> tuple[WindowMemory, Reading]:
+    def fit(cls, family: FeatureSet, rows: Float32, hop: int, capacity: int) -> tuple[WindowMemory, MemoryDistance]:
         """rows: float32 [n, channel], n >= 4 * hop. Stores up to `capacity` windows of each length for which the
         history is long enough; also returns the held-out reading of every block of the history."""
         shortest = family.lengths[0]
@@ -115,15 +115,15 @@ class WindowMemory:
         table = {name: np.stack([t[name] for t in tables]) for name in ("centre", "scale", "edge")}
         windows = torch.from_numpy(np.stack([each["windows"] for each in tables]))
         memory = cls(family, usable, hop, table, Stored.of(windows))
-        return memory, Reading(
+        return memory, MemoryDistance(
             np.concatenate([each.log_ratio for each in readings], axis=1),
             np.concatenate([each.shares for each in readings], axis=1),
         )
 
-    def read(self, rows: Float32, new: int, recent: Recent | None = None) -> Reading:
-        """`read_alike` of one series."""
-        found = read_alike([self], rows[None], new, None if recent is None else [recent])
-        return Reading(found.log_ratio[0], found.shares[0])
+    def read(self, rows: Float32, new: int, recent: Recent | None = None) -> MemoryDistance:
+        """`distances_batch` of one series."""
+        found = distances_batch([self], rows[None], new, None if recent is None else [recent])
+        return MemoryDistance(found.log_ratio[0], found.shares[0])
 
     def arrays(self, prefix: str) -> dict[str, NDArray[np.generic]]:
         return {
@@ -146,9 +146,9 @@ class WindowMemory:
         return cls(FEATURE_SETS[family], np.asarray(arrays[f"{prefix}.lengths"]).tolist(), hop, table, stored)
 
 
-def read_alike(
+def distances_batch(
     memories: Sequence[WindowMemory], rows: Float32, new: int, recents: Sequence[Recent] | None = None
-) -> Reading:
+) -> MemoryDistance:
     """The reading of the last `new` blocks of rows [series, n, channel], each series' against its own memory; up to
     `reach_blocks` before them are looked at.
 
@@ -177,7 +177,7 @@ def read_alike(
             _admit(recents, asked, found.distance / edge, seen[:, :, at : at + step])
             found = found.nearer(own)
         parts.append(found)
-    return reading_of(Found.joined(parts), present, edge)
+    return distance_of(Found.joined(parts), present, edge)
 
 
 def _permitted(recents: Sequence[Recent], new: int) -> Tensor:

@@ -25,7 +25,7 @@ from stream_ad_models.baselines.base import Arrays, Learned, PointErrors, Pointw
 from stream_ad_models.defaults import WINDOW_STEPS
 from stream_ad_models.imputer.conditioning import Condition, condition
 from stream_ad_models.imputer.imputer import UniversalImputer
-from stream_ad_models.imputer.masks import complementary_gratings
+from stream_ad_models.imputer.masks import complementary_stripes
 from stream_ad_models.research.density import log_density, random_signs
 from stream_ad_models.research.guided import feature_distance, features, guided_reconstruction
 from stream_ad_models.research.loss_sum import denoising_losses, log_levels, loss_sum
@@ -69,7 +69,7 @@ class Family:
     name: str
     passes: float
     map: Map
-    grating: int | None = 1
+    stripe: int | None = 1
     signed: bool = False
 
 
@@ -142,10 +142,10 @@ class FamilyScorer(PointwiseScorer):
     def _map_rows(self, rows: Tensor) -> Float32:
         present = ~rows.isnan()
         with torch.no_grad():
-            if self._family.grating is None:
+            if self._family.stripe is None:
                 return np.asarray(self._family.map(self._imputer, _view(rows, torch.zeros_like(present))).numpy())
             out = torch.zeros_like(rows)
-            for mask in complementary_gratings(WINDOW_STEPS, self._family.grating):
+            for mask in complementary_stripes(WINDOW_STEPS, self._family.stripe):
                 view = _view(rows, present & torch.from_numpy(mask)[None, :, None])
                 out += self._family.map(self._imputer, view) * view.hidden
             return np.asarray(out.numpy())
@@ -261,15 +261,15 @@ FAMILIES: dict[str, Family] = {
     each.name: each
     for each in (
         Family("imputation", 2, imputation),
-        Family("imputation-16", 2, imputation, grating=16),
+        Family("imputation-16", 2, imputation, stripe=16),
         Family("imputation-scaled", 2, scaled_imputation),
         Family("imputation-sampled", 2 * 4 * 6, sampled(4, 6)),
-        Family("density", 10 * 2.5, density(6, 0.1), grating=None, signed=True),
-        Family("loss-sum", 6, losses(6, 0.05, 10.0), grating=None),
+        Family("density", 10 * 2.5, density(6, 0.1), stripe=None, signed=True),
+        Family("loss-sum", 6, losses(6, 0.05, 10.0), stripe=None),
         Family("loss-sum-masked", 2 * 6, losses(6, 0.05, 10.0)),
-        Family("score-norm", 2, score_norm(0.1, 0.5), grating=None),
+        Family("score-norm", 2, score_norm(0.1, 0.5), stripe=None),
         Family("score-norm-masked", 2 * 2, score_norm(0.1, 0.5)),
-        Family("ddad-signal", 6, guided_signal(6, 2.0, 0.5), grating=None),
-        Family("ddad-features", 6 + 2, guided_features(6, 2.0, 0.5, 0.1), grating=None),
+        Family("ddad-signal", 6, guided_signal(6, 2.0, 0.5), stripe=None),
+        Family("ddad-features", 6 + 2, guided_features(6, 2.0, 0.5, 0.1), stripe=None),
     )
 }

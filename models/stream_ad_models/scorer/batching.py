@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from stream_ad.errors import DataError
 from stream_ad.ports import ScoredSlots, Window
 from stream_ad_models.imputer.block_imputer import Imputed
-from stream_ad_models.memory.distances import Reading
-from stream_ad_models.memory.tracker import push_alike
-from stream_ad_models.scorer.emission import SlotTelling
+from stream_ad_models.memory.distances import MemoryDistance
+from stream_ad_models.memory.tracker import push_batch
+from stream_ad_models.scorer.emission import SlotScores
 from stream_ad_models.scorer.forecast import LAGS, forecast_errors
 from stream_ad_models.scorer.point_error import push_points
 from stream_ad_models.scorer.session import ERROR_CLIP, ForecastState, ImputedState, MemorySession
@@ -21,11 +21,11 @@ from stream_ad_models.scorer.session import ERROR_CLIP, ForecastState, ImputedSt
 Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
 
-__all__ = ["Run", "take_alike"]
+__all__ = ["WindowRun", "advance_batch"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class WindowRun:
     """Windows of one session one hop apart. Where the first does not follow the session's last one it stands alone."""
 
     session: MemorySession
@@ -36,13 +36,13 @@ class Run:
         return self.session.next_end != self.windows[0].end_slot
 
     @property
-    def likeness(self) -> tuple[object, ...]:
+    def batch_key(self) -> tuple[object, ...]:
         """Runs of the same likeness may be taken together."""
         told = [(each.emit_from - each.end_slot, each.emit_to - each.end_slot) for each in self.windows]
-        return (self.fresh, self.session.shape if self.fresh else self.session.likeness, *told)
+        return (self.fresh, self.session.shape if self.fresh else self.session.batch_key, *told)
 
 
-def take_alike(runs: Sequence[Run], z_all: Float32, imputed: Sequence[Imputed]) -> list[list[ScoredSlots]]:
+def advance_batch(runs: Sequence[WindowRun], z_all: Float32, imputed: Sequence[Imputed]) -> list[list[ScoredSlots]]:
     """Scores of the windows of runs of one likeness.
 
     z_all: float32 [run, window, steps, channel] z-scores; imputed: one per grating, its windows run by run.
@@ -60,7 +60,7 @@ def take_alike(runs: Sequence[Run], z_all: Float32, imputed: Sequence[Imputed]) 
         for run in runs:
             run.session.clear(run.windows[0].end_slot, z.shape[2] // hop)
         rows = np.concatenate([z[:, 0, :-hop], rows], axis=1)
-    readings = [push_alike([each.signal for each in sessions], rows)]
+    readings = [push_batch([each.signal for each in sessions], rows)]
     if one.imputed is not None:
         readings += _push_imputed([each.imputed for each in sessions if each.imputed is not None], z, imputed, hop)
     if one.forecasts is not None:
@@ -71,14 +71,14 @@ def take_alike(runs: Sequence[Run], z_all: Float32, imputed: Sequence[Imputed]) 
     mean, std = _expected_rows(sessions, imputed, count)
     for run in runs:
         run.session.next_end = run.windows[-1].end_slot + hop
-    out = SlotTelling(sessions, readings, mean, std).tell([run.windows for run in runs])
+    out = SlotScores(sessions, readings, mean, std).tell([run.windows for run in runs])
     _trim(sessions, mean, std)
     return out
 
 
 def _push_imputed(
     parts: Sequence[ImputedState], z: Float32, imputed: Sequence[Imputed], hop: int
-) -> list[list[Reading]]:
+) -> list[list[MemoryDistance]]:
     shape = (*z.shape[:2], hop, z.shape[3])
     stop = z.shape[2] - parts[0].context_blocks * hop
     own, out = z[:, :, stop - hop : stop], []
@@ -86,7 +86,7 @@ def _push_imputed(
         scale = np.stack([part.scales[number] for part in parts])[:, None, None]
         error = (own - each.mean.reshape(shape)) / scale
         clipped = np.clip(error, -ERROR_CLIP, ERROR_CLIP).reshape(shape[0], -1, shape[3])
-        out.append(push_alike([part.tracks[number] for part in parts], clipped))
+        out.append(push_batch([part.tracks[number] for part in parts], clipped))
     push_points([part.point for part in parts], error)
     return out
 

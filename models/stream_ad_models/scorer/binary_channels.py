@@ -16,7 +16,7 @@ from stream_ad_models.scorer.point_error import PointError, kept_blocks
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["FlagTrack", "flag_ends", "flag_level", "flag_states", "held_out_surprise", "step_surprise"]
+__all__ = ["BinaryChannelState", "flag_ends", "flag_level", "flag_states", "held_out_surprise", "step_surprise"]
 
 _OTHER, _MISSING = 2, 3  # besides 0 and 1: any other reading, and none
 _PRIOR = 0.5  # steps, shared by the three states a flag may go to
@@ -74,7 +74,7 @@ def flag_level(flags: int, hop: int, ahead: int) -> PointError:
     return PointError(np.full(flags, _NATS / flags), hop, ahead)
 
 
-class FlagTrack:
+class BinaryChannelState:
     """Running surprise of one stream's flags; blocks are numbered from the series' first slot."""
 
     def __init__(self, normaliser: Normaliser, steps: Float64, usual: float, hop: int, ahead: int) -> None:

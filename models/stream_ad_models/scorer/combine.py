@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["Head", "attribution"]
+__all__ = ["ScoreCombiner", "attribution"]
 
 _QUANTILE = 0.99
 _SPREAD_QUANTILE = 0.9  # a tenth of the history may be anomalous and say nothing of how much a map fluctuates
@@ -29,7 +29,7 @@ _KNEE = 2.0  # log-excess u -> log(1 + exp(2 u)) / 2: normal slots come out near
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ScoreCombiner:
     """edges: float64 [..., map], the held-out 99% quantile of each map's slot values; weights: float64 [..., map], of
     sum 1. Leading axis, if any: series."""
 
@@ -37,11 +37,11 @@ class Head:
     weights: Float64
 
     @classmethod
-    def stacked(cls, heads: Sequence[Head]) -> Head:
-        return cls(np.stack([head.edges for head in heads]), np.stack([head.weights for head in heads]))
+    def stacked(cls, heads: Sequence[ScoreCombiner]) -> ScoreCombiner:
+        return cls(np.stack([combiner.edges for combiner in heads]), np.stack([combiner.weights for combiner in heads]))
 
     @classmethod
-    def fit(cls, held_out: Sequence[Float64], weights: Sequence[float]) -> Head:
+    def fit(cls, held_out: Sequence[Float64], weights: Sequence[float]) -> ScoreCombiner:
         """held_out: per map, slot values of the history, each read without its own fold; weights: before they are set
         against how much each map fluctuates on them."""
         edges = np.array([np.quantile(values, _QUANTILE) for values in held_out])
@@ -62,7 +62,7 @@ class Head:
         return {"head.edges": self.edges, "head.weights": self.weights}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Head:
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> ScoreCombiner:
         return cls(np.asarray(arrays["head.edges"], np.float64), np.asarray(arrays["head.weights"], np.float64))
 
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from stream_ad.errors import ModelError
 from stream_ad_models.imputer.block_imputer import BlockImputer, WindowImputer
 from stream_ad_models.imputer.intervals import series_bands
-from stream_ad_models.memory.distances import Reading
+from stream_ad_models.memory.distances import MemoryDistance
 from stream_ad_models.memory.features import LEVELS, FeatureSet
-from stream_ad_models.memory.slot_alignment import Placement
-from stream_ad_models.memory.tracker import Track
+from stream_ad_models.memory.slot_alignment import SlotAlignment
+from stream_ad_models.memory.tracker import MemoryState
 from stream_ad_models.memory.window_memory import WindowMemory
 from stream_ad_models.scorer.binary_channels import (
-    FlagTrack,
+    BinaryChannelState,
     flag_ends,
     flag_level,
     flag_states,
@@ -30,14 +30,14 @@ from stream_ad_models.scorer.binary_channels import (
 )
 from stream_ad_models.scorer.forecast import fit_forecast, forecast_errors, held_out_errors
 from stream_ad_models.scorer.normaliser import Normaliser
-from stream_ad_models.scorer.point_error import PointError, PointTrack
+from stream_ad_models.scorer.point_error import PointError, PointErrorState
 from stream_ad_models.scorer.session import ERROR_CLIP, ForecastState, ImputedState
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[np.generic]]
 
-__all__ = ["FlagMaps", "ForecastMaps", "ImputedMaps", "Learned", "SignalMaps"]
+__all__ = ["BinaryComponent", "ForecastComponent", "ImputedComponent", "Learned", "SignalComponent"]
 
 # Of each map before it is set against its own fluctuation (head.py). Halved or doubled, alone or together, they move
 # the mean over data sets by .01 at most.
@@ -71,7 +71,7 @@ class Learned:
         return Learned(self.arrays, [each[blocks] for each in self.values], self.weights)
 
 
-class SignalMaps:
+class SignalComponent:
     def __init__(self, families: Sequence[FeatureSet], hop: int, ahead: int, *, capacity: int, grows: bool) -> None:
         """ahead: blocks that the delay lets in after a slot's own."""
         self._families, self._hop, self._ahead = tuple(families), hop, ahead
@@ -90,19 +90,19 @@ class SignalMaps:
     def needed(self) -> list[str]:
         return [f"signal.{family.name}.lengths" for family in self._families]
 
-    def open(self, arrays: Arrays) -> Track:
+    def open(self, arrays: Arrays) -> MemoryState:
         memories = [
             WindowMemory.from_arrays(family.name, arrays, f"signal.{family.name}", self._hop)
             for family in self._families
         ]
-        return Track(memories, self._ahead, grows=self._grows)
+        return MemoryState(memories, self._ahead, grows=self._grows)
 
 
-class ImputedMaps:
+class ImputedComponent:
     def __init__(
         self,
         imputer: WindowImputer,
-        gratings: Sequence[int],
+        stripes: Sequence[int],
         hop: int,
         ahead: int,
         *,
@@ -112,7 +112,7 @@ class ImputedMaps:
     ) -> None:
         """ahead: blocks that the delay lets in; context_blocks: how many of these the imputer sees."""
         self._window, self._band = imputer.window_steps, imputer.band_factor(_COVERAGE)
-        self._gratings, self._hop, self._context = tuple(gratings), hop, context_blocks
+        self._stripes, self._hop, self._context = tuple(stripes), hop, context_blocks
         self._family = LEVELS.with_hop(hop)
         self._ahead = ahead - context_blocks
         self._capacity, self._grows = capacity, grows
@@ -129,15 +129,15 @@ class ImputedMaps:
         inner = self.inner(len(z) // self._hop)
         rows = slice(inner.start * self._hop, inner.stop * self._hop)
         learned = Learned()
-        for grating in self._gratings:
-            errors, std = (each[rows] for each in self._impute(z, scored, grating))
+        for stripe in self._stripes:
+            errors, std = (each[rows] for each in self._impute(z, scored, stripe))
             scale = _spread(errors, _ERROR_FLOOR)
             scaled = errors / scale
             clipped = np.clip(scaled, -ERROR_CLIP, ERROR_CLIP)
             memory, reading = WindowMemory.fit(self._family, clipped, self._hop, self._capacity)
-            arrays = {f"residual.{grating}.spread": scale, **memory.arrays(f"residual.{grating}")}
+            arrays = {f"residual.{stripe}.spread": scale, **memory.arrays(f"residual.{stripe}")}
             values = _held_out(memory, reading, self._ahead)
-            learned = learned.then(Learned(arrays, [values], [_WEIGHTS["residual"] / len(self._gratings)]))
+            learned = learned.then(Learned(arrays, [values], [_WEIGHTS["residual"] / len(self._stripes)]))
         means = PointError.learn(scaled)
         bands = series_bands(errors / std, [self._band], [_COVERAGE])[0].astype(np.float32)
         values = _point_values(scaled, means, self._hop, self._ahead)
@@ -145,22 +145,23 @@ class ImputedMaps:
         return learned.then(Learned(arrays, [values], [_WEIGHTS["point"]]))
 
     def needed(self) -> list[str]:
-        return [*(f"residual.{grating}.lengths" for grating in self._gratings), "point.means", "point.bands"]
+        return [*(f"residual.{stripe}.lengths" for stripe in self._stripes), "point.means", "point.bands"]
 
     def open(self, arrays: Arrays) -> ImputedState:
         memories = [
-            WindowMemory.from_arrays(LEVELS.name, arrays, f"residual.{grating}", self._hop)
-            for grating in self._gratings
+            WindowMemory.from_arrays(LEVELS.name, arrays, f"residual.{stripe}", self._hop) for stripe in self._stripes
         ]
         return ImputedState(
-            [Track([memory], self._ahead, grows=self._grows) for memory in memories],
-            [np.asarray(arrays[f"residual.{grating}.spread"], np.float32) for grating in self._gratings],
-            PointTrack(PointError(np.asarray(arrays["point.means"], np.float64), self._hop, self._ahead), self._hop),
+            [MemoryState([memory], self._ahead, grows=self._grows) for memory in memories],
+            [np.asarray(arrays[f"residual.{stripe}.spread"], np.float32) for stripe in self._stripes],
+            PointErrorState(
+                PointError(np.asarray(arrays["point.means"], np.float64), self._hop, self._ahead), self._hop
+            ),
             self._context,
             np.asarray(arrays["point.bands"], np.float32),
         )
 
-    def _impute(self, z: Float32, scored: NDArray[np.bool_], grating: int) -> tuple[Float32, Float32]:
+    def _impute(self, z: Float32, scored: NDArray[np.bool_], stripe: int) -> tuple[Float32, Float32]:
         """Signed errors and predictive deviations in z-scores [n, scored channel], each block seen as a live session
         sees it."""
         hop, context = self._hop, self._context * self._hop
@@ -173,13 +174,13 @@ class ImputedMaps:
         for at in range(0, blocks, _WINDOWS_PER_CALL):
             stop = min(at + _WINDOWS_PER_CALL, blocks)
             windows = np.ascontiguousarray(view[at + self._context : stop + self._context])
-            [imputed] = self.blocks.impute([(windows, scored)], grating)
+            [imputed] = self.blocks.impute([(windows, scored)], stripe)
             own = z[at * hop : stop * hop].reshape(-1, hop, z.shape[1])[:, :, scored]
             errors[at:stop], std[at:stop] = own - imputed.mean, imputed.std
         return errors.reshape(-1, errors.shape[2]), std.reshape(-1, std.shape[2])
 
 
-class ForecastMaps:
+class ForecastComponent:
     def __init__(self, hop: int, ahead: int) -> None:
         self._hop, self._ahead = hop, ahead
 
@@ -202,11 +203,11 @@ class ForecastMaps:
         return ForecastState(
             np.asarray(arrays["forecast.coefficients"], np.float64),
             np.asarray(arrays["forecast.spread"], np.float64),
-            PointTrack(point, self._hop),
+            PointErrorState(point, self._hop),
         )
 
 
-class FlagMaps:
+class BinaryComponent:
     def __init__(self, hop: int, ahead: int) -> None:
         self._hop, self._ahead = hop, ahead
 
@@ -221,21 +222,21 @@ class FlagMaps:
         arrays = {"flags.steps": step_surprise(states), "flags.usual": np.array([usual])}
         return Learned(dict(arrays), [np.maximum(values, usual)], [_FLAG_WEIGHT])
 
-    def open(self, arrays: Arrays, normaliser: Normaliser) -> FlagTrack | None:
+    def open(self, arrays: Arrays, normaliser: Normaliser) -> BinaryChannelState | None:
         if normaliser.scored.all():
             return None
         if missing := [name for name in ("flags.steps", "flags.usual") if name not in arrays]:
             raise ModelError(f"profile: expected what its flags do, found no {missing[0]}")
         steps = np.asarray(arrays["flags.steps"], np.float64)
-        return FlagTrack(normaliser, steps, float(arrays["flags.usual"][0]), self._hop, self._ahead)
+        return BinaryChannelState(normaliser, steps, float(arrays["flags.usual"][0]), self._hop, self._ahead)
 
 
-def _held_out(memory: WindowMemory, reading: Reading, ahead: int) -> Float64:
+def _held_out(memory: WindowMemory, reading: MemoryDistance, ahead: int) -> Float64:
     """Slot values [block, hop] of the history, each window read against the other folds."""
-    placement = Placement.of(memory.lengths, memory.hop, ahead)
+    alignment = SlotAlignment.of(memory.lengths, memory.hop, ahead)
     blocks = np.arange(len(reading), dtype=np.int64)
-    bare = Reading(reading.log_ratio, reading.shares[..., :0])
-    return placement.values(placement.gather(bare, blocks, 0, np.full(len(blocks), len(blocks) - 1)))
+    bare = MemoryDistance(reading.log_ratio, reading.shares[..., :0])
+    return alignment.values(alignment.gather(bare, blocks, 0, np.full(len(blocks), len(blocks) - 1)))
 
 
 def _point_values(errors: Float32, means: Float64, hop: int, ahead: int) -> Float64:
@@ -244,7 +245,7 @@ def _point_values(errors: Float32, means: Float64, hop: int, ahead: int) -> Floa
 
 
 def _placed(point: PointError, errors: Float32, hop: int) -> Float64:
-    track = PointTrack(point, hop)
+    track = PointErrorState(point, hop)
     track.push(errors.reshape(-1, hop, errors.shape[1]))
     blocks = np.arange(len(errors) // hop, dtype=np.int64)
     return track.values(blocks, np.full(len(blocks), len(blocks) - 1))

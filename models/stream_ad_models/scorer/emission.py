@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad.ports import ScoredSlots, Window
-from stream_ad_models.memory.distances import Reading
-from stream_ad_models.scorer.combine import Head, attribution
+from stream_ad_models.memory.distances import MemoryDistance
+from stream_ad_models.scorer.combine import ScoreCombiner, attribution
 from stream_ad_models.scorer.point_error import point_values
 from stream_ad_models.scorer.session import MemorySession
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["SlotTelling"]
+__all__ = ["SlotScores"]
 
 
 @dataclass(frozen=True, slots=True)
-class SlotTelling:
+class SlotScores:
     """What is known of sessions of one likeness once their windows are in, [session, ...] throughout.
 
     readings: per track (the signal's, then one per grating) and memory. mean, std: of the imputed rows that are still
@@ -29,7 +29,7 @@ class SlotTelling:
     """
 
     sessions: Sequence[MemorySession]
-    readings: Sequence[Sequence[Reading]]
+    readings: Sequence[Sequence[MemoryDistance]]
     mean: NDArray[np.float16]
     std: NDArray[np.float16]
 
@@ -45,7 +45,7 @@ class SlotTelling:
         if not rows:
             return [[_nothing(each, one.channels) for each in its] for its in windows]
         values, parts = self._maps(wanted, known)
-        raw = Head.stacked([each.head for each in self.sessions]).raw(values).reshape(-1, rows)
+        raw = ScoreCombiner.stacked([each.combiner for each in self.sessions]).raw(values).reshape(-1, rows)
         bands = self._bands(*self._expected(wanted, known - one.context, (own[-1].end_slot + 1) // hop - 1))
         shown = one.normaliser.scored if one.flags is None else np.ones(one.channels, np.bool_)
         shares = attribution(parts.reshape(-1, parts.shape[3]), shown).reshape(-1, rows, one.channels)
@@ -70,15 +70,15 @@ class SlotTelling:
         tracks = [(one.signal, known)]
         if one.imputed is not None:
             tracks += [(each, known - one.context) for each in one.imputed.tracks]
-        weights = np.stack([each.head.weights for each in self.sessions]).astype(np.float32)[..., None, None, None]
+        weights = np.stack([each.combiner.weights for each in self.sessions]).astype(np.float32)[..., None, None, None]
         values: list[Float64] = []
         parts: Float32 | None = None
         for (track, until), readings in zip(tracks, self.readings, strict=True):
-            for placement, reading in zip(track.placements, readings, strict=True):
-                around = placement.gather(reading, wanted, track.next_block - len(reading), until)
-                part = weights[:, len(values)] * placement.parts(around)
+            for alignment, reading in zip(track.alignments, readings, strict=True):
+                around = alignment.gather(reading, wanted, track.next_block - len(reading), until)
+                part = weights[:, len(values)] * alignment.parts(around)
                 parts = part if parts is None else np.add(parts, part, out=parts)
-                values.append(placement.values(around))
+                values.append(alignment.values(around))
         if one.imputed is not None:
             points = [each.imputed.point for each in self.sessions if each.imputed is not None]
             values.append(point_values(points, wanted, known - one.context))

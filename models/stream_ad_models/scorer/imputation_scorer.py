@@ -19,10 +19,10 @@ from stream_ad_models.imputer.imputer import UniversalImputer
 from stream_ad_models.memory.features import LEVELS, SHAPE, SPECTRUM, FeatureSet
 from stream_ad_models.memory.tracker import growth_blocks
 from stream_ad_models.memory.window_stats import check_lengths
-from stream_ad_models.scorer.batching import Run, take_alike
-from stream_ad_models.scorer.combine import Head
-from stream_ad_models.scorer.components import FlagMaps, ForecastMaps, ImputedMaps, SignalMaps
-from stream_ad_models.scorer.normaliser import Normaliser, apply_alike
+from stream_ad_models.scorer.batching import WindowRun, advance_batch
+from stream_ad_models.scorer.combine import ScoreCombiner
+from stream_ad_models.scorer.components import BinaryComponent, ForecastComponent, ImputedComponent, SignalComponent
+from stream_ad_models.scorer.normaliser import Normaliser, apply_batch
 from stream_ad_models.scorer.point_error import BACK_STEPS
 from stream_ad_models.scorer.session import MemorySession
 
@@ -57,7 +57,7 @@ class ImputationScorer:
         hop_steps: int = HOP_STEPS,
         delay_steps: int = DELAY_STEPS,
         context_steps: int | None = None,
-        gratings: Sequence[int] = (16,),
+        stripes: Sequence[int] = (16,),
         families: Sequence[FeatureSet] = (LEVELS, SPECTRUM, SHAPE),
         capacity: int = CAPACITY,
         forecasts: bool = True,
@@ -80,16 +80,16 @@ class ImputationScorer:
         self._hop, self._delay = hop_steps, delay_steps
         self._context = context_steps if imputer is not None else 0
         ahead = delay_steps // hop_steps
-        self._signal = SignalMaps(self._families, hop_steps, ahead, capacity=capacity, grows=grows)
-        self._forecast = ForecastMaps(hop_steps, ahead) if forecasts else None
-        self._flags = FlagMaps(hop_steps, ahead) if flags else None
+        self._signal = SignalComponent(self._families, hop_steps, ahead, capacity=capacity, grows=grows)
+        self._forecast = ForecastComponent(hop_steps, ahead) if forecasts else None
+        self._flags = BinaryComponent(hop_steps, ahead) if flags else None
         self._lookback = self._find_lookback()
         self._imputed = None
-        self._gratings = tuple(gratings) if imputer is not None else ()
+        self._stripes = tuple(stripes) if imputer is not None else ()
         if imputer is not None:
-            self._imputed = ImputedMaps(
+            self._imputed = ImputedComponent(
                 imputer,
-                gratings,
+                stripes,
                 hop_steps,
                 ahead,
                 context_blocks=self._context // hop_steps,
@@ -106,11 +106,11 @@ class ImputationScorer:
     @property
     def version(self) -> str:
         model = self._imputer.version if self._imputer is not None else "none"
-        gratings = ".".join(map(str, self._gratings)) or "none"
+        stripes = ".".join(map(str, self._stripes)) or "none"
         families = ".".join(family.name for family in self._families)
         further = {"forecast": self._forecast, "flags": self._flags, "grows": self._grows}
         parts = "-".join([families, *(name for name, part in further.items() if part)])
-        return f"{_FORMAT}-{model}-h{self._hop}-d{self._delay}-c{self._context}-g{gratings}-{parts}"
+        return f"{_FORMAT}-{model}-h{self._hop}-d{self._delay}-c{self._context}-g{stripes}-{parts}"
 
     @property
     def window_steps(self) -> int:
@@ -151,12 +151,12 @@ class ImputationScorer:
             learned = learned.then(self._forecast.learn(signal).of_blocks(inner))
         if self._flags is not None:
             learned = learned.then(self._flags.learn(z, normaliser).of_blocks(inner))
-        head = Head.fit(learned.values, learned.weights)
+        combiner = ScoreCombiner.fit(learned.values, learned.weights)
         # A short history holds few independent windows, and the largest of few distances is not yet the edge of normal.
         lengths = np.array([length for length in LEVELS.lengths if len(z) >= length])
         unseen = float(np.mean(np.log1p(_UNSEEN * lengths / len(z))))
-        raw = head.raw([each + unseen for each in learned.values])
-        return Fitted({**normaliser.arrays(), **learned.arrays, **head.arrays()}, raw.reshape(-1))
+        raw = combiner.raw([each + unseen for each in learned.values])
+        return Fitted({**normaliser.arrays(), **learned.arrays, **combiner.arrays()}, raw.reshape(-1))
 
     # ---- stream
 
@@ -167,7 +167,7 @@ class ImputationScorer:
         normaliser = Normaliser.from_arrays(arrays)
         return MemorySession(
             normaliser,
-            Head.from_arrays(arrays),
+            ScoreCombiner.from_arrays(arrays),
             self._signal.open(arrays),
             self._imputed.open(arrays) if self._imputed is not None else None,
             self._forecast.open(arrays) if self._forecast is not None else None,
@@ -182,7 +182,7 @@ class ImputationScorer:
             groups: dict[tuple[object, ...], list[list[int]]] = {}
             for queue in queues:
                 numbers = queue.pop(0)
-                groups.setdefault(_run(batch, numbers).likeness, []).append(numbers)
+                groups.setdefault(_run(batch, numbers).batch_key, []).append(numbers)
             for group in groups.values():
                 self._score_group(batch, group, results)
             queues = [queue for queue in queues if queue]
@@ -199,12 +199,10 @@ class ImputationScorer:
             runs = [_run(batch, numbers) for numbers in some]
             scored = runs[0].session.normaliser.scored
             rows = np.stack([window.rows for run in runs for window in run.windows])
-            z = apply_alike([run.session.normaliser for run in runs for _ in run.windows], rows)
-            gratings = self._gratings if self._imputed else ()
-            imputed = (
-                [self._imputed.blocks.impute([(z, scored)], each)[0] for each in gratings] if self._imputed else []
-            )
-            told = take_alike(runs, z.reshape(len(runs), -1, *z.shape[1:]), imputed)
+            z = apply_batch([run.session.normaliser for run in runs for _ in run.windows], rows)
+            stripes = self._stripes if self._imputed else ()
+            imputed = [self._imputed.blocks.impute([(z, scored)], each)[0] for each in stripes] if self._imputed else []
+            told = advance_batch(runs, z.reshape(len(runs), -1, *z.shape[1:]), imputed)
             for numbers, slots in zip(some, told, strict=True):
                 results.update(zip(numbers, slots, strict=True))
 
@@ -234,10 +232,10 @@ class ImputationScorer:
         return list(queues.values())
 
 
-def _run(batch: Sequence[tuple[Session, Window]], numbers: Sequence[int]) -> Run:
+def _run(batch: Sequence[tuple[Session, Window]], numbers: Sequence[int]) -> WindowRun:
     session = batch[numbers[0]][0]
     assert isinstance(session, MemorySession)
-    return Run(session, [batch[at][1] for at in numbers])
+    return WindowRun(session, [batch[at][1] for at in numbers])
 
 
 class MemoryScorer(ImputationScorer):

@@ -17,7 +17,7 @@ from stream_ad.errors import DataError
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["Normaliser", "apply_alike"]
+__all__ = ["Normaliser", "apply_batch"]
 
 _CLIP = 100.0  # z-scores beyond this say no more, and would drown the other channels
 _CONSTANT_SCALE = 0.05  # of a constant's own size
@@ -82,7 +82,7 @@ class Normaliser:
         return cls(centre, scale, low, high, constant, scored)
 
 
-def apply_alike(normalisers: Sequence[Normaliser], rows: Float32) -> Float32:
+def apply_batch(normalisers: Sequence[Normaliser], rows: Float32) -> Float32:
     """`Normaliser.apply` of several with the same number of channels: rows [normaliser, n, channel]."""
     z = rows - np.stack([each.centre for each in normalisers])[:, None]
     z /= np.stack([each.scale for each in normalisers])[:, None]

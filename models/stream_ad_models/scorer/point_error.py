@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad_models.defaults import WINDOW_STEPS
-from stream_ad_models.memory.ring import Tail
+from stream_ad_models.memory.ring import RingBuffer
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-__all__ = ["BACK_STEPS", "PointError", "PointTrack", "kept_blocks", "point_values", "push_points"]
+__all__ = ["BACK_STEPS", "PointError", "PointErrorState", "kept_blocks", "point_values", "push_points"]
 
 BACK_STEPS = 64  # the kernel's reach into the past
 _SMALLEST = 0.01
@@ -84,12 +84,12 @@ def kept_blocks(hop: int) -> int:
     return WINDOW_STEPS // hop + -(-BACK_STEPS // hop)
 
 
-class PointTrack:
+class PointErrorState:
     """Running levels of the errors of one stream; blocks are numbered from the series' first slot."""
 
     def __init__(self, point: PointError, hop: int) -> None:
         self._point, self._hop = point, hop
-        self._kept = Tail(kept_blocks(hop), (hop,), np.float64)
+        self._kept = RingBuffer(kept_blocks(hop), (hop,), np.float64)
         self.clear(0)
 
     def clear(self, next_block: int) -> None:
@@ -112,12 +112,12 @@ class PointTrack:
         self._levels = self._kept.rows
 
     @property
-    def likeness(self) -> int:
+    def batch_key(self) -> int:
         """Tracks of the same likeness may be pushed together."""
         return len(self._levels)
 
 
-def push_points(tracks: Sequence[PointTrack], errors: Float32) -> None:
+def push_points(tracks: Sequence[PointErrorState], errors: Float32) -> None:
     """errors: float32 [series, block, hop, channel], NaN = no reading, following those before of each track."""
     means = np.stack([track._point.means for track in tracks])[:, None, None]
     known = np.concatenate([np.stack([track._levels for track in tracks]), _levels(errors, means)], axis=1)
@@ -126,8 +126,8 @@ def push_points(tracks: Sequence[PointTrack], errors: Float32) -> None:
         track._next_block += errors.shape[1]
 
 
-def point_values(tracks: Sequence[PointTrack], blocks: NDArray[np.int64], known: NDArray[np.int64]) -> Float64:
-    """`PointTrack.values` of several [series, n, hop]; blocks and known as the first track numbers them."""
+def point_values(tracks: Sequence[PointErrorState], blocks: NDArray[np.int64], known: NDArray[np.int64]) -> Float64:
+    """`PointErrorState.values` of several [series, n, hop]; blocks and known as the first track numbers them."""
     one = tracks[0]
     levels = np.stack([track._levels for track in tracks])
     return one._point.values(levels, blocks, one._next_block - levels.shape[1], known)

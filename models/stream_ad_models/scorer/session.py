@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad_models.defaults import WINDOW_STEPS
-from stream_ad_models.memory.ring import Tail
-from stream_ad_models.memory.tracker import Track
-from stream_ad_models.scorer.binary_channels import FlagTrack
-from stream_ad_models.scorer.combine import Head
+from stream_ad_models.memory.ring import RingBuffer
+from stream_ad_models.memory.tracker import MemoryState
+from stream_ad_models.scorer.binary_channels import BinaryChannelState
+from stream_ad_models.scorer.combine import ScoreCombiner
 from stream_ad_models.scorer.normaliser import Normaliser
-from stream_ad_models.scorer.point_error import PointTrack
+from stream_ad_models.scorer.point_error import PointErrorState
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -33,9 +33,9 @@ class ImputedState:
     the band in standard deviations, float32 [scored channel].
     """
 
-    tracks: Sequence[Track]
+    tracks: Sequence[MemoryState]
     scales: Sequence[Float32]
-    point: PointTrack
+    point: PointErrorState
     context_blocks: int
     bands: Float32
 
@@ -46,7 +46,7 @@ class ForecastState:
 
     coefficients: Float64
     spread: Float64
-    point: PointTrack
+    point: PointErrorState
 
 
 class MemorySession:
@@ -55,21 +55,21 @@ class MemorySession:
     def __init__(
         self,
         normaliser: Normaliser,
-        head: Head,
-        signal: Track,
+        combiner: ScoreCombiner,
+        signal: MemoryState,
         imputed: ImputedState | None,
         forecasts: ForecastState | None,
-        flags: FlagTrack | None,
+        flags: BinaryChannelState | None,
     ) -> None:
         self.normaliser = normaliser
-        self.head, self.signal, self.imputed, self.forecasts = head, signal, imputed, forecasts
+        self.combiner, self.signal, self.imputed, self.forecasts = combiner, signal, imputed, forecasts
         self.flags = flags
         self.hop = signal.hop
         self.context = imputed.context_blocks if imputed else 0
         self.next_end: int | None = None
         self._scored = normaliser.scored.tobytes()
         scored = int(normaliser.scored.sum())
-        self.mean, self.std = (Tail(WINDOW_STEPS // self.hop, (self.hop, scored), np.float16) for _ in range(2))
+        self.mean, self.std = (RingBuffer(WINDOW_STEPS // self.hop, (self.hop, scored), np.float16) for _ in range(2))
 
     @property
     def channels(self) -> int:
@@ -82,11 +82,11 @@ class MemorySession:
         return (self._scored, *(len(memory.lengths) for track in tracks for memory in track.memories))
 
     @property
-    def likeness(self) -> tuple[object, ...]:
+    def batch_key(self) -> tuple[object, ...]:
         """Sessions of one likeness may go on together."""
         tracks = [self.signal, *(self.imputed.tracks if self.imputed else ())]
-        points = [part.point.likeness for part in (self.imputed, self.forecasts) if part is not None]
-        return (self.shape, len(self.mean), *(track.likeness for track in tracks), *points)
+        points = [part.point.batch_key for part in (self.imputed, self.forecasts) if part is not None]
+        return (self.shape, len(self.mean), *(track.batch_key for track in tracks), *points)
 
     def clear(self, end_slot: int, window_blocks: int) -> None:
         """Forgets everything; the next window ends at `end_slot`."""

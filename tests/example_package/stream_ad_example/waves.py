@@ -29,7 +29,7 @@ class WavesSource:
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
         """There is nothing to go on from."""
 
-    async def holds(self) -> bool:
+    async def owns_partitions(self) -> bool:
         return True
 
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:

@@ -58,9 +58,11 @@ def kinds(*, embedded: bool) -> Mapping[str, tuple[float, float]]:
     return {**_WORKER_HOLDS, **_KAFKA_HOLDS, **(_DISK_HOLDS if embedded else _STORE_HOLDS)}
 
 
-def burst(rng: random.Random, names: list[str], holds: Mapping[str, tuple[float, float]], span_s: float) -> list[Fault]:
+def burst(
+    rng: random.Random, names: list[str], owns_partitions: Mapping[str, tuple[float, float]], span_s: float
+) -> list[Fault]:
     """One fault for each name, at random times within span_s."""
-    faults = [Fault(name, rng.uniform(0, span_s), rng.uniform(*holds[name]), rng.random()) for name in names]
+    faults = [Fault(name, rng.uniform(0, span_s), rng.uniform(*owns_partitions[name]), rng.random()) for name in names]
     return sorted(faults, key=lambda fault: fault.start_s)
 
 

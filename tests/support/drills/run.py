@@ -76,14 +76,14 @@ def _bursts(
     stage: Stage, plan: Plan, outcome: Outcome, store: InfluxStore | SqliteStore, say: Callable[[str], None]
 ) -> None:
     rng = random.Random(plan.seed)
-    holds = kinds(embedded=plan.embedded)
+    owns_partitions = kinds(embedded=plan.embedded)
     schedule: list[str] = []
     while len(schedule) < plan.faults:
-        schedule += rng.sample(sorted(holds), len(holds))
+        schedule += rng.sample(sorted(owns_partitions), len(owns_partitions))
     for first in range(0, plan.faults, plan.at_once):
         names = schedule[first : min(first + plan.at_once, plan.faults)]
         begun = time.monotonic()
-        stage.play(burst(rng, names, holds, plan.span_s))
+        stage.play(burst(rng, names, owns_partitions, plan.span_s))
         outcome.faults += len(names)
         outcome.by_kind.update(names)
         held_s = time.monotonic() - begun

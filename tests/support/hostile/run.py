@@ -26,7 +26,7 @@ Contents = dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 
 @dataclass
-class Run:
+class WindowRun:
     """One worker with a config of its own; influx None = the embedded store."""
 
     home: Path

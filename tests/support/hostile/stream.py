@@ -20,7 +20,7 @@ from stream_ad_connectors.kafka.publisher import KafkaPublisher
 
 from tests.reference.records import Reading, judge
 from tests.support.hostile.records import CHANNELS, START_MS, Fuzzer, Record
-from tests.support.hostile.run import Contents, Run
+from tests.support.hostile.run import Contents, WindowRun
 from tests.support.services.influxdb import Influx, create_bucket
 from tests.support.services.process import wait_until
 
@@ -208,8 +208,8 @@ def run_hostile(
     outcome, begun = Outcome(seed), time.monotonic()
     name = f"hostile-{seed}-{uuid.uuid4().hex[:6]}"
     stores = [None if influx is None else create_bucket(influx, one) for one in (name, f"{name}-clean")]
-    run = Run(home / "hostile", kafka, name, stores[0], scorer)
-    clean = Run(home / "clean", kafka, f"{name}-clean", stores[1], scorer)
+    run = WindowRun(home / "hostile", kafka, name, stores[0], scorer)
+    clean = WindowRun(home / "clean", kafka, f"{name}-clean", stores[1], scorer)
     run.call("fit", *write_histories(home / "histories"), "--step", "1s")
     good = list(good_records(good_rows))
     try:
@@ -246,7 +246,7 @@ def _hostile_stream(good: list[Record], count: int, seed: int, judge: Judge) -> 
     yield from closing(judge)
 
 
-def _publish(run: Run, records: Iterable[Record], judge: Judge) -> Places:
+def _publish(run: WindowRun, records: Iterable[Record], judge: Judge) -> Places:
     """Sends all; what is expected of each by partition and offset, None = a good one."""
     places: Places = [[] for _ in range(PARTITIONS)]
     publisher = KafkaPublisher(run.settings)
@@ -258,7 +258,7 @@ def _publish(run: Run, records: Iterable[Record], judge: Judge) -> Places:
     return places
 
 
-def _wait_for(run: Run, counts: dict[str, int]) -> None:
+def _wait_for(run: WindowRun, counts: dict[str, int]) -> None:
     def there() -> bool:
         run.supervise()
         held, _ = run.contents(list(counts))
@@ -267,7 +267,7 @@ def _wait_for(run: Run, counts: dict[str, int]) -> None:
     assert wait_until(there, timeout_s=120, every_s=1), run.log()
 
 
-def _settle(run: Run, places: Places) -> None:
+def _settle(run: WindowRun, places: Places) -> None:
     """Until the store has all that is expected, or says nothing new any more."""
     before, calm = -1, 0
 
@@ -290,7 +290,7 @@ def _held(held: Contents, one: tuple[str, int, bool]) -> bool:
     return min(near, default=STEP_NS) <= STEP_NS // 2
 
 
-def _letters(run: Run, outcome: Outcome) -> dict[tuple[int, int], tuple[int | None, int]]:
+def _letters(run: WindowRun, outcome: Outcome) -> dict[tuple[int, int], tuple[int | None, int]]:
     """(partition, offset) -> size and checksum of the kept bytes, for every dead letter; size None = no value."""
     consumer = KafkaConsumer(bootstrap_servers=run.kafka, auto_offset_reset="earliest", consumer_timeout_ms=5000)
     place = TopicPartition(run.settings.dlq_topic, 0)
@@ -310,7 +310,7 @@ def _letters(run: Run, outcome: Outcome) -> dict[tuple[int, int], tuple[int | No
     return found
 
 
-def _compare_good(run: Run, clean: Run, outcome: Outcome) -> None:
+def _compare_good(run: WindowRun, clean: WindowRun, outcome: Outcome) -> None:
     (held, alerts), (wanted, clean_alerts) = run.contents(GOOD), clean.contents(GOOD)
     for name in GOOD:
         assert np.array_equal(held[name][0], wanted[name][0])
@@ -319,7 +319,7 @@ def _compare_good(run: Run, clean: Run, outcome: Outcome) -> None:
     outcome.good_alerts, outcome.good_alerts_differing = len(clean_alerts), len(alerts ^ clean_alerts)
 
 
-def _account(run: Run, places: Places, outcome: Outcome) -> None:
+def _account(run: WindowRun, places: Places, outcome: Outcome) -> None:
     held, _ = run.contents([*OWN, FAR])
     known, letters = run.known(), _letters(run, outcome)
     for partition, part in enumerate(places):

@@ -35,7 +35,7 @@ OLD_NS = 1_700_000_000 * SECOND
 
 
 @dataclass
-class Told:
+class EmittedScores:
     code: int
     out: str
     err: str
@@ -51,7 +51,7 @@ class Told:
         return self.err.removeprefix("error: ").strip()
 
 
-Cli = Callable[..., Told]
+Cli = Callable[..., EmittedScores]
 
 
 @pytest.fixture(name="run")
@@ -62,10 +62,10 @@ def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: 
     for name in [name for name in os.environ if name.startswith("STREAM_AD__")]:
         monkeypatch.delenv(name)
 
-    def run(*args: object) -> Told:
+    def run(*args: object) -> EmittedScores:
         code = cli.run([str(arg) for arg in args])
         out, err = capfd.readouterr()
-        return Told(code, out, err)
+        return EmittedScores(code, out, err)
 
     return run
 
@@ -145,7 +145,7 @@ def test_interrupt_is_quiet(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(wiring, "open_store", interrupted)
-    assert run("status") == Told(130, "", "")
+    assert run("status") == EmittedScores(130, "", "")
 
 
 def test_errors_of_the_tree(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ class Worker:
     def wait(self, seconds: float, *, end: int | None = None) -> None:
         """Time passes; the broker says that there is nothing more (or records below `end`)."""
         self.now_s += seconds
-        self.pipeline.heard("t", 0, len(self.log) if end is None else end, self.now_s)
+        self.pipeline.observe_end_offset("t", 0, len(self.log) if end is None else end, self.now_s)
         out = self.pipeline.flush(self.now_s)
         if out.alerts:
             self.save()  # as the ingest does: what is told early is in the state before it is in a sink

@@ -155,7 +155,7 @@ def test_a_receiver_that_asks_for_time_gets_it() -> None:
 @given(events=st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["open", "resolved"]), st.booleans()), max_size=40))
 def test_whatever_fails_every_alert_is_told_once_in_the_end(events: list[tuple[int, str, bool]]) -> None:
     """Each alert's states in their order, repeated at will; receivers that fail at will."""
-    box, now_ns, heard = outbox(group_wait="1ms", rate="10000 per 1s"), NOON_NS, []
+    box, now_ns, observe_end_offset = outbox(group_wait="1ms", rate="10000 per 1s"), NOON_NS, []
     for offset, (number, state, works) in enumerate(events):
         one = alert(number) if state == "open" else resolved(alert(number))
         box.take(PLACE, offset, one, now_ns)
@@ -163,15 +163,15 @@ def test_whatever_fails_every_alert_is_told_once_in_the_end(events: list[tuple[i
         if (due_ns := box.due_ns(now_ns)) is not None and due_ns <= now_ns:
             batch = box.begin()
             if works:
-                heard += [(one.id, one.state) for one in batch.alerts]
+                observe_end_offset += [(one.id, one.state) for one in batch.alerts]
                 box.sent(now_ns)
             else:
                 box.failed(now_ns)
     if (last := told(box, now_ns + 400 * S)) is not None:
-        heard += [(one.id, one.state) for one in last.alerts]
-    assert len(heard) == len(set(heard))
+        observe_end_offset += [(one.id, one.state) for one in last.alerts]
+    assert len(observe_end_offset) == len(set(observe_end_offset))
     final = {}
     for number, state, _ in events:
         final[number] = "resolved" if final.get(number) == "resolved" else state
-    assert {(f"{n:024d}", s) for n, s in final.items()} <= {(i, s.value) for i, s in heard}
+    assert {(f"{n:024d}", s) for n, s in final.items()} <= {(i, s.value) for i, s in observe_end_offset}
     assert box.waiting == 0

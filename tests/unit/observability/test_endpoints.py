@@ -10,10 +10,10 @@ from stream_ad_connectors.host.clock import SystemClock
 
 from stream_ad.errors import ConfigError, UnavailableError
 from stream_ad.observability.endpoints import HealthServer
-from stream_ad.observability.instrumented import ObservedSink, Watch
-from stream_ad.observability.metrics import Meters
-from stream_ad.observability.worker_health import Vitals
-from stream_ad.ports import Standing
+from stream_ad.observability.instrumented import Instrumentation, InstrumentedSink
+from stream_ad.observability.metrics import Metrics
+from stream_ad.observability.worker_health import WorkerHealth
+from stream_ad.ports import PartitionLag
 from stream_ad.records import AlertState, DeadLetter, Outputs, SourcePosition, SourceRecord
 from tests.support.services.process import free_ports, http_get
 from tests.support.sink_samples import SinkPromises, alert, batch
@@ -21,13 +21,13 @@ from tests.support.sink_samples import SinkPromises, alert, batch
 
 class Case:
     def __init__(self) -> None:
-        self.vitals = Vitals(SystemClock(), settled=True)
-        self.meters = Meters(self.vitals)
-        self.watch = Watch(self.vitals, self.meters)
+        self.health = WorkerHealth(SystemClock(), settled=True)
+        self.meters = Metrics(self.health)
+        self.watch = Instrumentation(self.health, self.meters)
         self.port = free_ports(1)[0]
 
     def server(self) -> HealthServer:
-        return HealthServer("127.0.0.1", self.port, self.vitals, self.meters.registry)
+        return HealthServer("127.0.0.1", self.port, self.health, self.meters.registry)
 
     def get(self, path: str) -> tuple[int, str]:
         return http_get(self.port, path)
@@ -42,11 +42,11 @@ def test_health_and_readiness_say_why_not() -> None:
     with case.server():
         assert case.get("/healthz") == (200, '{"status": "ok", "reasons": []}')
         assert case.get("/readyz")[0] == 200
-        case.vitals.settled = False
+        case.health.settled = False
         status, body = case.get("/readyz")
         assert status == 503
         assert json.loads(body)["reasons"] == ["partitions are not shared out yet"]
-        case.vitals.stalled = "nothing moves"
+        case.health.stalled = "nothing moves"
         assert case.get("/healthz") == (503, '{"status": "stalled", "reasons": ["nothing moves"]}')
         assert case.get("/other")[0] == 404
 
@@ -57,10 +57,10 @@ def test_a_scrape_shows_what_was_delivered_and_where_reading_stands() -> None:
     letter = DeadLetter(SourceRecord(SourcePosition("t", 0, 1), 0, None, b"x"), "empty", "")
     opened = alert(SinkPromises(), "1", "s", AlertState.OPEN)
     case.meters.delivered(Outputs(scores=[told, again], alerts=[opened], dead_letters=[letter, letter]))
-    case.vitals.standing = {("t", 3): Standing(10, 25)}
+    case.health.lags = {("t", 3): PartitionLag(10, 25)}
     with case.server():
         seen = case.scrape()
-        case.vitals.standing = {}
+        case.health.lags = {}
         assert ("stream_ad_lag_records", (("partition", "3"), ("topic", "t"))) not in case.scrape()
     assert seen["stream_ad_scores_total", ()] == 3
     assert seen["stream_ad_revisions_total", ()] == 2
@@ -86,7 +86,7 @@ class Moody:
 def test_a_sink_that_does_not_answer_pauses_until_it_does() -> None:
     case = Case()
     moody = Moody()
-    sink = ObservedSink(moody, "influxdb", case.watch)
+    sink = InstrumentedSink(moody, "influxdb", case.watch)
     for _ in range(3):
         with pytest.raises(UnavailableError):
             sink.write(Outputs())
@@ -100,7 +100,7 @@ def test_a_sink_that_does_not_answer_pauses_until_it_does() -> None:
         seen = case.scrape()
         assert seen["stream_ad_paused", ()] == 0
         assert seen["stream_ad_write_seconds_count", (("part", "influxdb"),)] == 4
-        assert case.vitals.actions == {}
+        assert case.health.actions == {}
 
 
 def test_a_taken_port_is_refused_with_the_mend() -> None:

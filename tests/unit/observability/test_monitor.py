@@ -11,15 +11,15 @@ from stream_ad_connectors.host.clock import SystemClock
 
 import stream_ad.observability.monitor as module
 from stream_ad.errors import UnavailableError
-from stream_ad.observability.instrumented import ObservedPipeline
-from stream_ad.observability.monitor import Oversight
-from stream_ad.ports import Checkpoint, Standing
+from stream_ad.observability.instrumented import InstrumentedPipeline
+from stream_ad.observability.monitor import WorkerMonitor
+from stream_ad.ports import Checkpoint, PartitionLag
 from tests.support.fakes import LevelScorer, MemoryProfiles
 from tests.unit.detection.test_absence import settings
 
 PLACE = ("t", 0)
-Made = tuple[Oversight, ObservedPipeline]
-Answer = Mapping[tuple[str, int], Standing] | None | UnavailableError
+Made = tuple[WorkerMonitor, InstrumentedPipeline]
+Answer = Mapping[tuple[str, int], PartitionLag] | None | UnavailableError
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Asked:
 
     answers: list[Answer]
 
-    async def standing(self) -> Mapping[tuple[str, int], Standing] | None:
+    async def lags(self) -> Mapping[tuple[str, int], PartitionLag] | None:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, UnavailableError):
             raise answer
@@ -39,14 +39,16 @@ class Asked:
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     monkeypatch.setattr(module, "MEASURE_S", 0.001)
     monkeypatch.setattr(module, "BEAT_S", 0.001)
-    oversight = Oversight(settings("1s"), SystemClock())
-    pipeline = oversight.pipeline(settings("1s"), LevelScorer(), MemoryProfiles())  # type: ignore[arg-type]
+    monitor = WorkerMonitor(settings("1s"), SystemClock())
+    pipeline = monitor.pipeline(settings("1s"), LevelScorer(), MemoryProfiles())  # type: ignore[arg-type]
     pipeline.assign(*PLACE, {}, Checkpoint(0, 0))
-    return oversight, pipeline
+    return monitor, pipeline
 
 
-async def run_until(ready: Callable[[], bool], oversight: Oversight, source: Asked, pipeline: ObservedPipeline) -> None:
-    task = asyncio.create_task(oversight.run(source, pipeline))  # type: ignore[arg-type]
+async def run_until(
+    ready: Callable[[], bool], monitor: WorkerMonitor, source: Asked, pipeline: InstrumentedPipeline
+) -> None:
+    task = asyncio.create_task(monitor.run(source, pipeline))  # type: ignore[arg-type]
     async with asyncio.timeout(20):
         while not ready():
             await asyncio.sleep(0.001)
@@ -55,25 +57,25 @@ async def run_until(ready: Callable[[], bool], oversight: Oversight, source: Ask
 
 
 async def test_a_group_that_shares_out_is_not_ready_and_a_silent_broker_is_away(made: Made) -> None:
-    oversight, pipeline = made
-    vitals = oversight.vitals
-    await run_until(lambda: vitals.beats > 2, oversight, Asked([None]), pipeline)
-    assert vitals.unready() == ["partitions are not shared out yet"]
-    await run_until(lambda: vitals.settled, oversight, Asked([{PLACE: Standing(2, 5)}]), pipeline)
-    assert (vitals.lag, vitals.unready()) == (3, [])
-    await run_until(lambda: bool(vitals.away), oversight, Asked([UnavailableError("no answer")]), pipeline)
-    assert "broker away" in vitals.unready()[0]
-    await run_until(lambda: not vitals.away, oversight, Asked([{}]), pipeline)
-    assert vitals.unready() == []
+    monitor, pipeline = made
+    health = monitor.health
+    await run_until(lambda: health.beats > 2, monitor, Asked([None]), pipeline)
+    assert health.unready() == ["partitions are not shared out yet"]
+    await run_until(lambda: health.settled, monitor, Asked([{PLACE: PartitionLag(2, 5)}]), pipeline)
+    assert (health.lag, health.unready()) == (3, [])
+    await run_until(lambda: bool(health.away), monitor, Asked([UnavailableError("no answer")]), pipeline)
+    assert "broker away" in health.unready()[0]
+    await run_until(lambda: not health.away, monitor, Asked([{}]), pipeline)
+    assert health.unready() == []
 
 
 async def test_ends_that_no_record_has_do_not_hold_silences_up(made: Made) -> None:
     """The mark of a transaction is the last offset: position and end agree on it, the pipeline never sees it."""
-    oversight, pipeline = made
+    monitor, pipeline = made
     silences = pipeline._silences[PLACE]
 
-    def heard() -> bool:
-        pipeline.flush(oversight._clock.monotonic_s())
+    def observe_end_offset() -> bool:
+        pipeline.flush(monitor._clock.monotonic_s())
         return silences.heard_s is not None
 
-    await run_until(heard, oversight, Asked([{PLACE: Standing(7, 7)}]), pipeline)
+    await run_until(observe_end_offset, monitor, Asked([{PLACE: PartitionLag(7, 7)}]), pipeline)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from stream_ad.pipeline.batch_scorer import Rounds
+from stream_ad.pipeline.batch_scorer import BatchScorer
 from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.pipeline.series import Series
 from stream_ad.records import DeadLetter, Outputs, SourcePosition, SourceRecord
@@ -66,7 +66,7 @@ def test_a_clock_that_stands_still_costs_little_and_stops_nothing(step: str | No
     pipeline = Pipeline(settings, SCORER, MemoryProfiles())
     out = pipeline.process([record(i, 0, {"a": float(i)}) for i in range(6000)])
     [series] = pipeline._series.values()
-    assert len(series.waiting) <= 4096
+    assert len(series.pre_grid) <= 4096
     assert set(reasons(out)) <= {"no_step"}
     later = [record(6000 + i, i, {"a": 1.0}) for i in range(40)]
     pipeline.process(later)
@@ -75,7 +75,7 @@ def test_a_clock_that_stands_still_costs_little_and_stops_nothing(step: str | No
 
 
 def test_series_that_said_next_to_nothing_do_not_hold_their_partition_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_ad.pipeline.pipeline.PARK_RECORDS", 100)
+    monkeypatch.setattr("stream_ad.pipeline.pipeline.MAX_REPLAY_RECORDS", 100)
     once = record(0, 0, {"a": 7.0}, "once")
     other = [record(1 + i, i, {"a": 1.0, "b": 2.0}, "other") for i in range(400)]
     more = [record(401 + i, 1 + i, {"a": float(i)}, "once") for i in range(60)]
@@ -87,7 +87,7 @@ def test_series_that_said_next_to_nothing_do_not_hold_their_partition_back(monke
     outs = [first.process([once, *other])]
     made = first.checkpoint("t", 0)
     assert made is not None
-    assert made[1].replay_from > 0
+    assert made[1].replay_offset > 0
     again = first.checkpoint("t", 0)
     assert again is None
     second = Pipeline(settings, SCORER, store)
@@ -128,7 +128,7 @@ def test_a_series_without_readings_is_not_fitted_until_it_has_some() -> None:
     outs = [pipeline.process(log[:900])]
     assert not outs[0].scores
     [series] = pipeline._series.values()
-    rows = series.windowing.rows
+    rows = series.windower.rows
     assert rows.top - rows.base < 400
     outs += [pipeline.process(log[900:]), pipeline.flush()]
     held = contents(outs)
@@ -141,14 +141,14 @@ def test_times_that_run_to_and_fro_do_not_pile_up_work(monkeypatch: pytest.Monke
     times = [slot - (30 if slot % 2 else 0) for slot in range(50, 1250)]
     log = [record(i, slot, {"a": float(slot % 9), "b": 1.0}) for i, slot in enumerate(times)]
     most = 0
-    drain = Rounds.drain
+    run_pending = BatchScorer.run_pending
 
-    def watched(self: Rounds, active: Sequence[Series], out: Outputs) -> None:
+    def watched(self: BatchScorer, active: Sequence[Series], out: Outputs) -> None:
         nonlocal most
-        most = max(most, *(len(series.windowing.queue) for series in active))
-        drain(self, active, out)
+        most = max(most, *(len(series.windower.queue) for series in active))
+        run_pending(self, active, out)
 
-    monkeypatch.setattr(Rounds, "drain", watched)
+    monkeypatch.setattr(BatchScorer, "run_pending", watched)
     whole = Pipeline(make_settings(), SCORER, fitted_profiles())
     at_once = contents([whole.process(log), whole.flush()])
     assert 30 < most < 40

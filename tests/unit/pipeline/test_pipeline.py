@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stream_ad.pipeline.pipeline import Pipeline
-from stream_ad.pipeline.series_config import SeriesRules
+from stream_ad.pipeline.series_config import SeriesConfig
 from stream_ad.ports import Checkpoint, Fitted, Profile, Scorer
 from stream_ad.records import AlertState, Outputs, SourcePosition, SourceRecord
 from stream_ad.settings import AlertSettings, DetectorSettings, Settings, Subscription
-from stream_ad.windowing.slot_buffer import RowStore
+from stream_ad.windowing.slot_buffer import SlotBuffer
 from tests.reference import pipeline as naive
 from tests.support.fakes import LevelScorer, MemoryProfiles
 
@@ -123,7 +123,7 @@ def test_any_cut_into_polls_gives_the_same_outputs(cuts: list[int], fitted: bool
 
 
 def staggered_lead(series: str) -> int:
-    return SeriesRules.of(make_settings(stagger=True), "t", SCORER).lead_steps(series)
+    return SeriesConfig.of(make_settings(stagger=True), "t", SCORER).phase_steps(series)
 
 
 @pytest.mark.parametrize("series", ["s", "boiler", "x9"])
@@ -295,11 +295,11 @@ def test_a_restart_reads_back_no_more_than_the_windows_need() -> None:
     made = pipeline.checkpoint("t", 0)
     assert made is not None
     assert made[1].next_offset == 3000
-    assert 3000 - made[1].replay_from < SCORER.lookback_steps + 64 + 64 + 20
+    assert 3000 - made[1].replay_offset < SCORER.lookback_steps + 64 + 64 + 20
 
 
 def test_a_series_left_behind_does_not_hold_its_partition_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_ad.pipeline.pipeline.PARK_RECORDS", 500)
+    monkeypatch.setattr("stream_ad.pipeline.pipeline.MAX_REPLAY_RECORDS", 500)
     values = signal(100)
     old = log_of(values, series="old")
     other = [record(100 + i, i, {"a": float(np.sin(i)), "b": 1.0}, "other") for i in range(2000)]
@@ -312,7 +312,7 @@ def test_a_series_left_behind_does_not_hold_its_partition_back(monkeypatch: pyte
     outs = [first.process([*old, *other])]
     made = first.checkpoint("t", 0)
     assert made is not None
-    assert made[1].replay_from > 1500
+    assert made[1].replay_offset > 1500
     second = Pipeline(conf, SCORER, store)
     begin = second.assign("t", 0, *made)
     log = [*old, *other, *more]
@@ -497,7 +497,7 @@ def test_a_gap_that_is_leapt_over_tells_what_one_that_is_walked_tells(
     log = [SourceRecord(SourcePosition("t", 0, i), r.timestamp_ns, None, r.value) for i, r in enumerate(log)]
     leapt = run(log, [], conf, fitted_profiles())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stream_ad.windowing.windower.Windowing.leaps", lambda self, apart: False)
+        patch.setattr("stream_ad.windowing.windower.Windower.exceeds_gap", lambda self, apart: False)
         walked = run(log, [], conf, fitted_profiles())
     held, wanted = contents(leapt), contents(walked)
     assert {k: v[1] for k, v in held.items()} == {k: v[1] for k, v in wanted.items()}
@@ -511,14 +511,14 @@ def test_a_reading_of_long_ago_at_the_start_costs_no_more_than_another(
 ) -> None:
     copied = 0
 
-    def window(rows: RowStore, start: int, stop: int) -> NDArray[np.float32]:
+    def window(rows: SlotBuffer, start: int, stop: int) -> NDArray[np.float32]:
         nonlocal copied
         copied += 1
         assert copied < 1000, "walks through the empty slots"
         return original(rows, start, stop)
 
-    original = RowStore.window
-    monkeypatch.setattr(RowStore, "window", window)
+    original = SlotBuffer.window
+    monkeypatch.setattr(SlotBuffer, "window", window)
     slots = [1_000_000_000, 0, *range(1_000_000_001, 1_000_000_100)]
     outs = run(log_of(signal(101), slots), [], make_settings(), fitted_profiles() if fitted else MemoryProfiles())
     assert len(contents(outs)) == (101 if fitted else 100 - SCORER.window_steps)

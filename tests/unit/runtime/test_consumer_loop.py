@@ -12,13 +12,13 @@ from stream_ad.errors import UnavailableError
 from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.ports import AssignmentListener, Checkpoint
 from stream_ad.records import DeadLetter, Outputs, SourcePosition, SourceRecord
-from stream_ad.runtime.consumer_loop import Ingest, IngestLimits
+from stream_ad.runtime.consumer_loop import ConsumerLimits, ConsumerLoop
 
 PLACE = ("t", 0)
 
 
 class Source:
-    """Ten records, one a poll; `holds` is what the group says."""
+    """Ten records, one a poll; `owns_partitions` is what the group says."""
 
     def __init__(self) -> None:
         self.held = True
@@ -42,7 +42,7 @@ class Source:
         self.next += 1
         return [SourceRecord(SourcePosition(*PLACE, self.next - 1), 0, b"k", b"v")]
 
-    async def holds(self) -> bool:
+    async def owns_partitions(self) -> bool:
         return self.held
 
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
@@ -86,7 +86,7 @@ class Echo:
         return []
 
     def assign(self, topic: str, partition: int, states: object, committed: Checkpoint | None) -> int:
-        return committed.replay_from if committed else 0
+        return committed.replay_offset if committed else 0
 
     def revoke(self, topic: str, partition: int) -> None: ...
 
@@ -115,8 +115,8 @@ class Sink:
 async def test_what_is_in_hand_when_partitions_are_lost_is_left_and_comes_again(away_at: int) -> None:
     source = Source()
     sink = Sink(source, away_at)
-    limits = IngestLimits(deliver_s=0.0, checkpoint_s=0.0, retry_s=0.01)
-    ingest = Ingest(source, cast(Pipeline, Echo()), [sink], States(), SystemClock(), limits)
+    limits = ConsumerLimits(deliver_s=0.0, checkpoint_s=0.0, retry_s=0.01)
+    ingest = ConsumerLoop(source, cast(Pipeline, Echo()), [sink], States(), SystemClock(), limits)
     await ingest.run()
     assert list(dict.fromkeys(sink.offsets)) == list(range(10))
     assert source.commits[-1] == 10

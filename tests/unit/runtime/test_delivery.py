@@ -13,7 +13,7 @@ from stream_ad.errors import StreamAdError
 from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.ports import AssignmentListener, Checkpoint
 from stream_ad.records import Alert, AlertState, DeadLetter, Outputs, SourcePosition, SourceRecord
-from stream_ad.runtime.consumer_loop import Ingest, IngestLimits
+from stream_ad.runtime.consumer_loop import ConsumerLimits, ConsumerLoop
 
 RECORDS = 6
 
@@ -38,7 +38,7 @@ class Course:
             return None
         return [SourceRecord(SourcePosition("t", 0, self.processed), 0, None, b"x")]
 
-    async def holds(self) -> bool:
+    async def owns_partitions(self) -> bool:
         return True
 
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:
@@ -95,9 +95,9 @@ class Alarmed(Course):
         return outputs
 
 
-def ingest(course: Course, checkpoint_s: float, deliver_s: float = 0.0) -> Ingest:
-    limits = IngestLimits(poll_s=0.01, deliver_s=deliver_s, checkpoint_s=checkpoint_s)
-    return Ingest(course, cast(Pipeline, course), [course], course, SystemClock(), limits)
+def ingest(course: Course, checkpoint_s: float, deliver_s: float = 0.0) -> ConsumerLoop:
+    limits = ConsumerLimits(poll_s=0.01, deliver_s=deliver_s, checkpoint_s=checkpoint_s)
+    return ConsumerLoop(course, cast(Pipeline, course), [course], course, SystemClock(), limits)
 
 
 async def test_the_next_records_are_processed_while_outputs_are_written() -> None:

@@ -176,7 +176,7 @@ def test_requests_are_counted_by_route(store: Path) -> None:
 # ---- live
 
 
-async def heard(queue: asyncio.Queue[Event | None]) -> Event | None:
+async def observe_end_offset(queue: asyncio.Queue[Event | None]) -> Event | None:
     return await asyncio.wait_for(queue.get(), 20)
 
 
@@ -190,7 +190,7 @@ async def test_what_happens_is_told_and_what_was_missed_is_told_again(tmp_path: 
     try:
         with feed.listen() as queue:
             await asyncio.sleep(0)
-            changed = asyncio.create_task(heard(queue))
+            changed = asyncio.create_task(observe_end_offset(queue))
             for seen in count(1):  # the first look at the states is not a change
                 writer.write(Outputs(statuses=[replace(status("new", False), slots_seen=seen)]))
                 await asyncio.wait({changed}, timeout=0.7)
@@ -202,18 +202,18 @@ async def test_what_happens_is_told_and_what_was_missed_is_told_again(tmp_path: 
             assert [one["series"] for one in event.data] == ["new"]
         with feed.listen() as queue:
             writer.write(Outputs(alerts=[replace(ALERTS[2], revision=7, updated_ns=ALERTS[2].updated_ns + S)]))
-            event = await heard(queue)
+            event = await observe_end_offset(queue)
             while event is not None and event.kind != "alert":
-                event = await heard(queue)
+                event = await observe_end_offset(queue)
             assert event is not None
             assert event.data["revision"] == 7
         with feed.listen(last_id="gone-5") as queue:
-            assert (await heard(queue)).kind == "reset"  # type: ignore[union-attr]
+            assert (await observe_end_offset(queue)).kind == "reset"  # type: ignore[union-attr]
         with feed.listen(), feed.listen(), pytest.raises(UnavailableError), feed.listen():
             pass
         with feed.listen() as queue:
             feed.close()
-            assert await heard(queue) is None
+            assert await observe_end_offset(queue) is None
     finally:
         feed.close()
         await asyncio.to_thread(feed.join)

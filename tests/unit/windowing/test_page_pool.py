@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_ad.windowing.page_pool import PAGE_SLOTS, PagePool, pool_of
-from stream_ad.windowing.slot_buffer import RowStore
+from stream_ad.windowing.slot_buffer import SlotBuffer
 
 SLOTS = 3 * PAGE_SLOTS
 
@@ -73,8 +73,8 @@ def test_a_copy_of_a_store_shares_no_page_with_it() -> None:
     assert (store.window(0, SLOTS) == 1).all()
 
 
-def filled(channels: int) -> RowStore:
-    store = RowStore(channels)
+def filled(channels: int) -> SlotBuffer:
+    store = SlotBuffer(channels)
     values = np.ones((SLOTS, channels), np.float32)
     store.put_all(np.arange(SLOTS), np.arange(channels), values, np.zeros(SLOTS, np.int64))
     return store

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_ad.windowing.slot_buffer import RowStore
+from stream_ad.windowing.slot_buffer import SlotBuffer
 
 READING = st.one_of(st.floats(-1e3, 1e3, width=32), st.just(float("nan")))
 STEPS = st.lists(
@@ -23,7 +23,7 @@ STEPS = st.lists(
 
 @given(base=st.one_of(st.integers(0, 150), st.just(10**14)), steps=STEPS)  # seconds may be ns to who sends them
 def test_as_a_table_of_slots(base: int, steps: list[tuple[str, int, object]]) -> None:
-    rows, table, seen, offsets = RowStore(2, base), {}, set(), {}
+    rows, table, seen, offsets = SlotBuffer(2, base), {}, set(), {}
 
     def write(slot: int, values: list[float], offset: int) -> None:
         row = table.setdefault(slot, [np.nan, np.nan])
@@ -59,4 +59,4 @@ def test_as_a_table_of_slots(base: int, steps: list[tuple[str, int, object]]) ->
             np.testing.assert_array_equal(rows.window(first, first + more), np.array(expected).reshape(-1, 2))
             assert rows.seen(first, first + more).tolist() == [slot in seen for slot in wanted]
             pinned = [at for slot, at in offsets.items() if slot >> 6 >= first >> 6]
-            assert rows.pin(first) == min(pinned, default=None)
+            assert rows.min_required_offset(first) == min(pinned, default=None)

@@ -10,7 +10,7 @@ from stream_ad.errors import ConfigError, UnavailableError
 from stream_ad.runtime import topic_watcher as following
 from stream_ad.runtime.topic_watcher import follow
 from stream_ad.settings import KafkaSettings, Settings, Subscription
-from stream_ad.wiring.subscriptions import Subscribed, concrete, listed, subscription_from, subscription_json
+from stream_ad.wiring.subscriptions import SubscriptionResolver, concrete, listed, subscription_from, subscription_json
 from tests.contracts.check_subscription_store import FakeSubscriptionStore, check_subscription_store
 
 
@@ -56,7 +56,7 @@ def test_run_time_adds_to_the_config_and_does_not_change_it() -> None:
         "broken": b"{",
     }
     store = FakeSubscriptionStore(wishes, {"a": 1, "b.1": 1})
-    topics = Subscribed(settings("a", step="1s"), store)
+    topics = SubscriptionResolver(settings("a", step="1s"), store)
     assert {one.topic: one.step for one in topics.now().subscription} == {"a": "1s", "b.1": None}
     store.others |= {"late": 1, "b.2": 1}
     assert {one.topic: one.step for one in topics.now().subscription} == {
@@ -68,7 +68,7 @@ def test_run_time_adds_to_the_config_and_does_not_change_it() -> None:
 
 def test_a_topic_of_the_config_stays_though_it_does_not_exist() -> None:
     """So that its absence is an error, as ever."""
-    topics = Subscribed(settings("a", "b.*"), FakeSubscriptionStore({}, {}))
+    topics = SubscriptionResolver(settings("a", "b.*"), FakeSubscriptionStore({}, {}))
     assert read(topics.now()) == ["a"]
     assert topics.waits
 
@@ -76,7 +76,7 @@ def test_a_topic_of_the_config_stays_though_it_does_not_exist() -> None:
 def test_without_patterns_and_wishes_the_broker_is_not_asked_for_topics(monkeypatch: pytest.MonkeyPatch) -> None:
     store = FakeSubscriptionStore({}, {})
     monkeypatch.setattr(store, "topics", lambda: pytest.fail("asked"))
-    assert read(Subscribed(settings("a"), store).now()) == ["a"]
+    assert read(SubscriptionResolver(settings("a"), store).now()) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_list_says_who_asked_and_what_is_there() -> None:
 async def test_changes_are_told_and_a_broker_that_is_away_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "FOLLOW_S", 0.01)
     store = FakeSubscriptionStore({}, {"a": 1, "b": 1})
-    topics, told = Subscribed(settings("a"), store), asyncio.Queue[Settings]()
+    topics, told = SubscriptionResolver(settings("a"), store), asyncio.Queue[Settings]()
     whole = store.all
 
     def away() -> dict[str, bytes]:

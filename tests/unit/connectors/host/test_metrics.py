@@ -6,7 +6,7 @@ import math
 
 import msgspec
 import pytest
-from stream_ad_connectors.host.metrics import MachineMetrics, MachineSource, read_counters, read_gauges
+from stream_ad_connectors.host.metrics import HostMetrics, HostMetricsSource, read_counters, read_gauges
 
 from stream_ad.errors import ConfigError
 from stream_ad.records import SourceRecord
@@ -32,9 +32,9 @@ class FakeClock:
         self.elapsed_s += seconds
 
 
-def sampler(clock: FakeClock, counters: list[dict[str, float]]) -> MachineMetrics:
+def sampler(clock: FakeClock, counters: list[dict[str, float]]) -> HostMetrics:
     readings = iter(counters)
-    return MachineMetrics(clock, gauges=lambda: {"load1": 0.5}, counters=lambda: next(readings))
+    return HostMetrics(clock, gauges=lambda: {"load1": 0.5}, counters=lambda: next(readings))
 
 
 async def test_rates_and_shares() -> None:
@@ -74,7 +74,7 @@ def test_a_platform_without_disks_and_load(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("psutil.disk_io_counters", lambda: None)
     monkeypatch.setattr("psutil.net_io_counters", absent)
     monkeypatch.delattr("os.getloadavg")
-    channels = MachineMetrics().channels
+    channels = HostMetrics().channels
     assert "cpu_percent" in channels
     assert "memory_used_bytes" in channels
     assert not any(channel.startswith(("disk", "net", "load")) for channel in channels)
@@ -83,17 +83,17 @@ def test_a_platform_without_disks_and_load(monkeypatch: pytest.MonkeyPatch) -> N
 def test_this_machine() -> None:
     assert {"memory_used_bytes", "processes"} <= set(read_gauges())
     assert "cpu_s.user" in read_counters()
-    sample = MachineMetrics().sample()
+    sample = HostMetrics().sample()
     assert sample["memory_used_bytes"] > 0
     assert all(math.isnan(value) or value >= 0 for value in sample.values())
 
 
-def counting(clock: FakeClock) -> MachineMetrics:
-    return MachineMetrics(clock, gauges=lambda: {}, counters=lambda: {"n_per_s": clock.elapsed_s * 8})
+def counting(clock: FakeClock) -> HostMetrics:
+    return HostMetrics(clock, gauges=lambda: {}, counters=lambda: {"n_per_s": clock.elapsed_s * 8})
 
 
-def source_of(clock: FakeClock, step_s: float) -> MachineSource:
-    return MachineSource(step_s, series="here", clock=clock, metrics=counting(clock), sleep=clock.sleep)
+def source_of(clock: FakeClock, step_s: float) -> HostMetricsSource:
+    return HostMetricsSource(step_s, series="here", clock=clock, metrics=counting(clock), sleep=clock.sleep)
 
 
 async def test_one_record_a_step_at_its_multiple() -> None:
@@ -138,5 +138,5 @@ async def test_a_clock_set_back_does_not_silence_it() -> None:
 async def test_a_step_must_be_whole_milliseconds() -> None:
     for step_s in (0.0, -1.0, 0.0001):
         with pytest.raises(ConfigError):
-            MachineSource(step_s)
-    assert await MachineSource().committed("machine", 0) is None
+            HostMetricsSource(step_s)
+    assert await HostMetricsSource().committed("machine", 0) is None

@@ -18,7 +18,7 @@ from stream_ad.errors import DataError
 from stream_ad.records import DeadLetter, Outputs, SourceRecord
 from tests.contracts.check_dead_letters import DeadLettersUnderTest, check_dead_letters, letter, samples
 
-Run = Callable[..., tuple[int, str, str]]
+WindowRun = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize("one", samples("t")[:8], ids=lambda one: f"{one.record.position.offset}-{one.detail[:4]}")
@@ -51,7 +51,7 @@ def test_sqlite_reader(tmp_path: Path) -> None:
 
 
 @pytest.fixture(name="run")
-def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WindowRun:
     """The command line over an embedded store that holds the samples."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("STREAM_AD__")]:
@@ -68,7 +68,7 @@ def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: 
     return run
 
 
-def test_list_counts_all_and_shows_the_last(run: Run) -> None:
+def test_list_counts_all_and_shows_the_last(run: WindowRun) -> None:
     code, out, err = run("list", "--limit", 3, "--json")
     told = json.loads(out)
     assert (code, err) == (0, "")
@@ -85,7 +85,7 @@ def test_list_counts_all_and_shows_the_last(run: Run) -> None:
     assert run("list", "--reason", "none_such")[1] == "no dead letters\n"
 
 
-def test_show_gives_everything(run: Run, tmp_path: Path) -> None:
+def test_show_gives_everything(run: WindowRun, tmp_path: Path) -> None:
     code, out, _ = run("show", "t", 0, 4, "--json")
     told = json.loads(out)
     assert code == 0
@@ -102,7 +102,7 @@ def test_show_gives_everything(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "record.bin").read_bytes() == b"\xff\xfe\x00"
 
 
-def test_bytes_that_would_steer_a_terminal_are_not_printed(run: Run, tmp_path: Path) -> None:
+def test_bytes_that_would_steer_a_terminal_are_not_printed(run: WindowRun, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / ".stream_ad" / "store.db")
     body = b"\x1b]0;owned\x07{}"
     record = SourceRecord(replace(letter("evil", 0, b"").record.position, topic="evil"), 0, b"\x1b[2Jkey", body)
@@ -124,7 +124,7 @@ def test_bytes_that_would_steer_a_terminal_are_not_printed(run: Run, tmp_path: P
         (("replay",), 2, "kafka.bootstrap is not set"),
     ],
 )
-def test_what_is_wrong_is_one_line(run: Run, args: tuple[object, ...], code: int, text: str) -> None:
+def test_what_is_wrong_is_one_line(run: WindowRun, args: tuple[object, ...], code: int, text: str) -> None:
     told = run(*args)
     assert (told[0], told[1], told[2].count("\n")) == (code, "", 1)
     assert text in told[2]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from stream_ad_connectors.kafka.rebalance import Pace
+from stream_ad_connectors.kafka.rebalance import AdaptiveBatchSize
 
 
 @pytest.mark.parametrize("record_s", [1e-6, 1e-3, 0.02])
 def test_the_time_between_polls_settles_at_the_target_or_below(record_s: float) -> None:
-    pace, now_s, took = Pace(10_000), 0.0, []
+    pace, now_s, took = AdaptiveBatchSize(10_000), 0.0, []
     for _ in range(20):
         pace.asked(now_s)
         pace.handed(pace.limit, now_s)
@@ -19,7 +19,7 @@ def test_the_time_between_polls_settles_at_the_target_or_below(record_s: float) 
 
 
 def test_an_outage_of_the_store_is_soon_made_up_for() -> None:
-    pace = Pace(10_000)
+    pace = AdaptiveBatchSize(10_000)
     pace.handed(pace.limit, 0.0)
     pace.asked(3600.0)
     assert pace.limit == 50
@@ -30,7 +30,7 @@ def test_an_outage_of_the_store_is_soon_made_up_for() -> None:
 
 
 def test_few_records_say_nothing_of_many() -> None:
-    pace = Pace(10_000)
+    pace = AdaptiveBatchSize(10_000)
     first = pace.limit
     pace.handed(1, 0.0)
     pace.asked(0.5)

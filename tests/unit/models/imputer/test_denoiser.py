@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from stream_ad_models.imputer.conditioning import condition, condition_alike, echo, interpolate
+from stream_ad_models.imputer.conditioning import autocorrelation, condition, condition_shared_mask, interpolate
 from stream_ad_models.imputer.denoiser import Denoiser, DenoiserConfig, preconditioning
-from stream_ad_models.imputer.masks import grating
-from stream_ad_models.imputer.one_pass import OnePass
+from stream_ad_models.imputer.masks import stripe
+from stream_ad_models.imputer.one_pass import FoldedDenoiser
 from stream_ad_models.pretraining.pretrain import UNIVERSAL
 from stream_ad_models.pretraining.trainer import Batch, FitSettings, diffusion_loss, fit, learning_rate
 from stream_ad_models.research.sampler import heun, sigma_schedule
@@ -65,7 +65,7 @@ def test_condition_ignores_hidden_values_and_undoes_a_shift() -> None:
     plain = condition(values, mask)
     stained = condition(torch.where(mask, values, 1e6), mask)
     moved = condition(values + 5, mask)
-    for name in ("values", "mask", "guide", "echo", "centre", "scale"):
+    for name in ("values", "mask", "guide", "autocorrelation", "centre", "scale"):
         assert torch.allclose(getattr(plain, name), getattr(stained, name)), name
     assert torch.allclose(plain.values, moved.values, atol=1e-4)
     assert torch.allclose(plain.centre + 5, moved.centre, atol=1e-4)
@@ -192,10 +192,10 @@ def test_sampler_reaches_a_known_gaussian_at_second_order() -> None:
 def test_echo_carries_a_period_through_a_gap(period: float, width: int) -> None:
     cycles = torch.arange(128) / period + torch.linspace(0, 0.9, 4)[:, None]
     values = torch.sin(2 * torch.pi * cycles)[..., None]
-    mask = torch.from_numpy(grating(128, width))[None, :, None].expand_as(values)
+    mask = torch.from_numpy(stripe(128, width))[None, :, None].expand_as(values)
     given = condition(values, mask)
     hidden = ((values - given.centre) / given.scale)[~mask]
-    assert (given.echo[~mask] - hidden).square().mean() < 0.02
+    assert (given.autocorrelation[~mask] - hidden).square().mean() < 0.02
     assert (given.guide[~mask] - hidden).square().mean() > 1.0
 
 
@@ -204,7 +204,7 @@ def test_echo_matches_the_obvious_one() -> None:
     mask = torch.from_numpy(rng.random((5, 64, 2)) > 0.4)
     seen = torch.from_numpy(rng.standard_normal((5, 64, 2)).astype(np.float32)) * mask
     guide = interpolate(seen, mask)
-    found = echo(seen, mask.float(), guide).numpy()
+    found = autocorrelation(seen, mask.float(), guide).numpy()
     for row, channel in np.ndindex(5, 2):
         expected = _naive_echo(*(part[row, :, channel].double().numpy() for part in (seen, mask, guide)))
         assert np.allclose(found[row, :, channel], expected, atol=1e-3)
@@ -229,7 +229,7 @@ def test_echo_with_no_lag_to_trust_is_the_guide() -> None:
     mask = torch.zeros(3, 128, 1, dtype=torch.bool)
     mask[:, ::40] = True
     given = condition(values, mask)
-    assert torch.allclose(given.echo, given.guide, atol=1e-5)
+    assert torch.allclose(given.autocorrelation, given.guide, atol=1e-5)
 
 
 @pytest.mark.parametrize("width", [1, 7, 16, 128])
@@ -237,10 +237,10 @@ def test_windows_masked_alike_are_conditioned_as_any_other(width: int) -> None:
     values = torch.randn(6, 128, 3).cumsum(dim=1)
     values[1] = 4.0
     values[2, 40] = 1000.0
-    mask = torch.from_numpy(~grating(128, width))
+    mask = torch.from_numpy(~stripe(128, width))
     given = condition(values, mask[None, :, None].expand_as(values))
-    alike = condition_alike(values, mask)
-    for name in ("values", "mask", "guide", "echo", "centre", "scale"):
+    alike = condition_shared_mask(values, mask)
+    for name in ("values", "mask", "guide", "autocorrelation", "centre", "scale"):
         assert torch.allclose(getattr(given, name), getattr(alike, name).expand_as(getattr(given, name)), atol=1e-4), (
             name
         )
@@ -251,7 +251,7 @@ def test_one_pass_is_the_denoiser_at_sigma_max(channels: int, patch: int, blocks
     model = _awake(DenoiserConfig(channels=channels, patch_steps=patch, blocks=blocks))
     given = condition(torch.randn(4, 128, channels), torch.rand(4, 128, channels) > 0.5)
     mean, variance = model(torch.zeros(4, 128, channels), torch.tensor([model.config.sigma_max]), given)
-    one_pass = OnePass(model)
+    one_pass = FoldedDenoiser(model)
     for steps in (slice(0, 128), slice(96, 112), slice(20, 21)):
         here = one_pass.covered(steps)
         assert here.start <= steps.start < steps.stop <= here.stop

@@ -10,7 +10,7 @@ import pytest
 import torch
 from stream_ad_models.imputer.group import GroupImputer
 from stream_ad_models.imputer.imputer import DEFAULT_WEIGHTS, UniversalImputer
-from stream_ad_models.imputer.masks import grating
+from stream_ad_models.imputer.masks import stripe
 from stream_ad_models.pretraining.group import train_group
 from stream_ad_models.pretraining.pretrain import main
 from stream_ad_models.pretraining.synthetic import synthetic_series, synthetic_windows
@@ -43,7 +43,7 @@ def _linear(windows: np.ndarray, width: int) -> np.ndarray:
     """Every point interpolated from the other band of its grating, the obvious way."""
     out = np.empty_like(windows)
     steps = np.arange(windows.shape[1])
-    for mask in (grating(len(steps), width), ~grating(len(steps), width)):
+    for mask in (stripe(len(steps), width), ~stripe(len(steps), width)):
         for row, channel in np.ndindex(windows.shape[0], windows.shape[2]):
             seen = steps[mask]
             out[row, ~mask, channel] = np.interp(steps[~mask], seen, windows[row, seen, channel])
@@ -57,14 +57,14 @@ def _mse(windows: np.ndarray, mean: np.ndarray) -> float:
 @pytest.mark.parametrize("period", [9.0, 14.0, 23.5, 40.0])
 def test_held_out_sine_beats_interpolation_and_zero(imputer: UniversalImputer, period: float) -> None:
     windows = _sines(period)
-    error = _mse(windows, imputer.impute(windows, grating=16).mean)
+    error = _mse(windows, imputer.impute(windows, stripe=16).mean)
     assert error < 0.5 * _mse(windows, _linear(windows, 16))
     assert error < 0.5 * _mse(windows, np.zeros_like(windows))
 
 
 @pytest.mark.parametrize("width", GRATINGS)
 def test_normal_series_beat_interpolation(imputer: UniversalImputer, normal: np.ndarray, width: int) -> None:
-    error = _mse(normal, imputer.impute(normal, grating=width).mean)
+    error = _mse(normal, imputer.impute(normal, stripe=width).mean)
     assert error < 0.92 * _mse(normal, _linear(normal, width))
 
 
@@ -72,11 +72,11 @@ def test_normal_series_beat_interpolation(imputer: UniversalImputer, normal: np.
 def test_results_do_not_depend_on_the_batch(imputer: UniversalImputer, normal: np.ndarray, width: int) -> None:
     windows = normal[:300].reshape(100, 3, 128).transpose(0, 2, 1).copy()
     windows[::7, 20:50, 1] = np.nan
-    whole = imputer.impute(windows, grating=width)
-    pieces = [imputer.impute(windows[i : i + n], grating=width) for i, n in ((0, 1), (1, 30), (31, 69))]
+    whole = imputer.impute(windows, stripe=width)
+    pieces = [imputer.impute(windows[i : i + n], stripe=width) for i, n in ((0, 1), (1, 30), (31, 69))]
     assert np.allclose(np.concatenate([piece.mean for piece in pieces]), whole.mean, rtol=1e-4, atol=1e-5)
     assert np.allclose(np.concatenate([piece.std for piece in pieces]), whole.std, rtol=1e-4)
-    again = imputer.impute(windows, grating=width)
+    again = imputer.impute(windows, stripe=width)
     assert np.array_equal(again.mean, whole.mean)
 
 
@@ -86,7 +86,7 @@ def test_some_steps_alone_are_as_in_the_whole(
 ) -> None:
     windows = normal[:20].copy()
     windows[3, 10:30] = np.nan
-    whole, part = imputer.impute(windows, grating=width), imputer.impute_steps(windows, grating=width, steps=steps)
+    whole, part = imputer.impute(windows, stripe=width), imputer.impute_steps(windows, stripe=width, steps=steps)
     assert part.mean.shape == (20, steps.stop - steps.start, 1)
     assert np.allclose(part.mean, whole.mean[:, steps], atol=1e-5)
     assert np.allclose(part.std, whole.std[:, steps], rtol=1e-4)
@@ -97,7 +97,7 @@ def test_channels_do_not_see_each_other(imputer: UniversalImputer, normal: np.nd
     other = windows.copy()
     other[..., 1] = np.nan
     assert np.allclose(
-        imputer.impute(windows, grating=4).mean[..., 0], imputer.impute(other, grating=4).mean[..., 0], atol=1e-5
+        imputer.impute(windows, stripe=4).mean[..., 0], imputer.impute(other, stripe=4).mean[..., 0], atol=1e-5
     )
 
 
@@ -105,7 +105,7 @@ def test_a_reading_never_reaches_its_own_imputation(imputer: UniversalImputer, n
     windows = normal[:5]
     spiked = windows.copy()
     spiked[:, 37] += 50
-    before, after = imputer.impute(windows, grating=16), imputer.impute(spiked, grating=16)
+    before, after = imputer.impute(windows, stripe=16), imputer.impute(spiked, stripe=16)
     assert np.allclose(before.mean[:, 37], after.mean[:, 37], atol=1e-5)
     assert np.allclose(before.std[:, 37], after.std[:, 37], rtol=1e-4)
 
@@ -113,7 +113,7 @@ def test_a_reading_never_reaches_its_own_imputation(imputer: UniversalImputer, n
 @pytest.mark.parametrize("width", GRATINGS)
 def test_level_moves_the_imputation_with_it(imputer: UniversalImputer, normal: np.ndarray, width: int) -> None:
     """A series that settles on another level is still normal: its errors must not grow."""
-    before, after = imputer.impute(normal[:50], grating=width), imputer.impute(normal[:50] + 6, grating=width)
+    before, after = imputer.impute(normal[:50], stripe=width), imputer.impute(normal[:50] + 6, stripe=width)
     assert np.allclose(before.mean + 6, after.mean, atol=2e-3)
 
 
@@ -125,7 +125,7 @@ def test_degenerate_windows_stay_finite(imputer: UniversalImputer, width: int) -
     windows[0, 1:, 2] = np.nan
     windows[0, 5, 3] = 1e6
     windows[0, ::2, 4] = np.nan
-    imputed = imputer.impute(windows, grating=width)
+    imputed = imputer.impute(windows, stripe=width)
     assert np.isfinite(imputed.mean).all()
     assert np.isfinite(imputed.std).all()
     assert (imputed.std > 0).all()
@@ -137,10 +137,10 @@ def test_missing_stretch_of_a_sine_is_found_again(imputer: UniversalImputer) -> 
     windows = _sines(16.0)
     holed = windows.copy()
     holed[:, 60:76] = np.nan
-    imputed = imputer.impute(holed, grating=16)
+    imputed = imputer.impute(holed, stripe=16)
     assert imputed.mean.dtype == imputed.std.dtype == np.float32
     assert _mse(windows[:, 60:76], imputed.mean[:, 60:76]) < 0.4
-    assert _mse(windows[:, 60:76], imputer.impute(holed, grating=1).mean[:, 60:76]) < 0.6
+    assert _mse(windows[:, 60:76], imputer.impute(holed, stripe=1).mean[:, 60:76]) < 0.6
 
 
 def test_bands_hold_what_they_promise(imputer: UniversalImputer, normal: np.ndarray) -> None:
@@ -154,7 +154,7 @@ def test_bands_hold_what_they_promise(imputer: UniversalImputer, normal: np.ndar
 
 def test_samples_spread_as_the_head_says(imputer: UniversalImputer, normal: np.ndarray) -> None:
     windows = normal[:60]
-    cond = np.broadcast_to(grating(128, 4)[None, :, None], windows.shape)
+    cond = np.broadcast_to(stripe(128, 4)[None, :, None], windows.shape)
     samples = sample(imputer, windows, cond, samples=12, seed=1, sampler_steps=10)
     one_pass = impute_masked(imputer, windows, cond)
     assert samples.shape == (12, 60, 128, 1)
@@ -167,7 +167,7 @@ def test_samples_spread_as_the_head_says(imputer: UniversalImputer, normal: np.n
 
 
 def test_samples_repeat_with_their_seed(imputer: UniversalImputer, normal: np.ndarray) -> None:
-    cond = np.broadcast_to(grating(128, 16)[None, :, None], (3, 128, 1))
+    cond = np.broadcast_to(stripe(128, 16)[None, :, None], (3, 128, 1))
     first, second, other = (
         sample(imputer, normal[:3], cond, samples=2, seed=seed, sampler_steps=4) for seed in (1, 1, 2)
     )
@@ -177,9 +177,9 @@ def test_samples_repeat_with_their_seed(imputer: UniversalImputer, normal: np.nd
 
 def test_wrong_windows_say_expected_and_found(imputer: UniversalImputer) -> None:
     with pytest.raises(DataError, match=r"expected shape \[batch, 128, channel\], found \[2, 100, 1\]"):
-        imputer.impute(np.zeros((2, 100, 1), dtype=np.float32), grating=1)
+        imputer.impute(np.zeros((2, 100, 1), dtype=np.float32), stripe=1)
     with pytest.raises(DataError, match="found infinity"):
-        imputer.impute(np.full((1, 128, 1), np.inf, dtype=np.float32), grating=1)
+        imputer.impute(np.full((1, 128, 1), np.inf, dtype=np.float32), stripe=1)
     with pytest.raises(DataError, match="cond_mask: expected"):
         impute_masked(imputer, np.zeros((1, 128, 1), dtype=np.float32), np.ones((1, 128, 2), dtype=np.bool_))
 
@@ -242,8 +242,8 @@ def test_group_model_sees_ties_between_channels_and_survives_disk(tmp_path: Path
         fresh[..., 2], 0 * fresh[..., 2]
     )
     loaded = GroupImputer.load(group.save(tmp_path, "plant"))
-    assert np.array_equal(loaded.impute(fresh, grating=1).mean, group.impute(fresh, grating=1).mean)
-    assert np.array_equal(loaded.impute(fresh, grating=1).std, group.impute(fresh, grating=1).std)
+    assert np.array_equal(loaded.impute(fresh, stripe=1).mean, group.impute(fresh, stripe=1).mean)
+    assert np.array_equal(loaded.impute(fresh, stripe=1).std, group.impute(fresh, stripe=1).std)
     assert group.version == "unsaved"
     assert loaded.version != "unsaved"
 
@@ -255,5 +255,5 @@ def test_group_training_refuses_what_it_cannot_use() -> None:
         train_group([np.zeros((200, 2), dtype=np.float32), np.zeros((50, 2), dtype=np.float32)])
     with pytest.raises(DataError, match="expected 2 channels, found 3"):
         train_group([np.zeros((200, 2), dtype=np.float32)], steps=1).impute(
-            np.zeros((1, 128, 3), dtype=np.float32), grating=1
+            np.zeros((1, 128, 3), dtype=np.float32), stripe=1
         )

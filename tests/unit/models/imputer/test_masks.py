@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from stream_ad_models.imputer.masks import (
-    MAX_GRATING,
-    complementary_gratings,
-    grating,
+    MAX_STRIPE,
+    complementary_stripes,
     missing_masks,
+    stripe,
     training_masks,
 )
 
@@ -16,26 +16,26 @@ from stream_ad_models.imputer.masks import (
 @pytest.mark.parametrize("width", [1, 2, 3, 7, 16, 32, 64])
 def test_complementary_gratings_make_every_step_a_target_once(width: int) -> None:
     observed = np.ones(128, dtype=np.bool_)
-    targets = [observed & ~cond for cond in complementary_gratings(128, width)]
+    targets = [observed & ~cond for cond in complementary_stripes(128, width)]
     assert (targets[0] ^ targets[1]).all()
 
 
 @pytest.mark.parametrize("width", [1, 5, 16])
 def test_bands_are_as_wide_as_asked(width: int) -> None:
-    mask = grating(width * 6, width)
+    mask = stripe(width * 6, width)
     assert mask[0]
     assert (np.flatnonzero(np.diff(mask.astype(int))) == width * np.arange(1, 6) - 1).all()
 
 
 def test_phase_moves_the_bands() -> None:
-    assert (grating(128, 4, phase=4) == ~grating(128, 4)).all()
-    assert (grating(128, 4, phase=1)[:-1] == grating(128, 4)[1:]).all()
+    assert (stripe(128, 4, phase=4) == ~stripe(128, 4)).all()
+    assert (stripe(128, 4, phase=1)[:-1] == stripe(128, 4)[1:]).all()
 
 
 @pytest.mark.parametrize("width", [0, -1, 129])
 def test_impossible_width_says_expected_and_found(width: int) -> None:
     with pytest.raises(ValueError, match=f"1 to 128 steps, found {width}"):
-        grating(128, width)
+        stripe(128, width)
 
 
 def _longest_hidden_run(mask: np.ndarray) -> int:
@@ -52,8 +52,8 @@ def test_training_masks_hold_every_kind() -> None:
     assert 0.18 < one_step.mean() < 0.27
     assert 0.03 < all_hidden.mean() < 0.08
     assert trailing.mean() > 0.08
-    gratings = [mask for mask in masks if 2 <= _longest_hidden_run(mask) <= MAX_GRATING]
-    assert {_longest_hidden_run(mask) for mask in gratings} == set(range(2, MAX_GRATING + 1))
+    stripes = [mask for mask in masks if 2 <= _longest_hidden_run(mask) <= MAX_STRIPE]
+    assert {_longest_hidden_run(mask) for mask in stripes} == set(range(2, MAX_STRIPE + 1))
 
 
 def test_training_masks_repeat_with_their_seed() -> None:

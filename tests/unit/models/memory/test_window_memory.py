@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from stream_ad_models.memory.distances import NEUTRAL, Reading
+from stream_ad_models.memory.distances import NEUTRAL, MemoryDistance
 from stream_ad_models.memory.features import LEVELS
 from stream_ad_models.memory.window_memory import WindowMemory
 from stream_ad_models.memory.window_stats import check_lengths
@@ -33,7 +33,7 @@ def fitted(n: int = 400, capacity: int = 1000) -> WindowMemory:
     return WindowMemory.fit(FAMILY, rows(n), HOP, capacity)[0]
 
 
-def read(memory: WindowMemory, later: NDArray[np.float32]) -> Reading:
+def read(memory: WindowMemory, later: NDArray[np.float32]) -> MemoryDistance:
     return memory.read(later, len(later) // HOP)
 
 

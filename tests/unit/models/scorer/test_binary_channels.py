@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from stream_ad_models.scorer.binary_channels import FlagTrack, flag_ends, flag_states, held_out_surprise, step_surprise
+from stream_ad_models.scorer.binary_channels import (
+    BinaryChannelState,
+    flag_ends,
+    flag_states,
+    held_out_surprise,
+    step_surprise,
+)
 from stream_ad_models.scorer.imputation_scorer import ImputationScorer
 from stream_ad_models.scorer.normaliser import Normaliser
 
@@ -78,7 +84,7 @@ def test_pushed_window_by_window_or_at_once_a_track_says_the_same() -> None:
     steps = step_surprise(flag_states(normaliser.apply(history)[:, flags], flag_ends(normaliser)))
     z = normaliser.apply(rows)[:, flags]
     windows = np.stack([z[end - 128 : end] for end in range(128, 401, HOP)])
-    whole, single = (FlagTrack(normaliser, steps, -4.0, HOP, 2) for _ in range(2))
+    whole, single = (BinaryChannelState(normaliser, steps, -4.0, HOP, 2) for _ in range(2))
     for track in (whole, single):
         track.clear(7)
     whole.push(windows)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from stream_ad_models.memory.distances import NEUTRAL, Reading
-from stream_ad_models.memory.slot_alignment import Placement, slot_weights
-from stream_ad_models.scorer.combine import Head, attribution
+from stream_ad_models.memory.distances import NEUTRAL, MemoryDistance
+from stream_ad_models.memory.slot_alignment import SlotAlignment, slot_weights
+from stream_ad_models.scorer.combine import ScoreCombiner, attribution
 
 HOP = 16
 
 
-def reading(blocks: int, levels: int = 1, channels: int = 2) -> Reading:
+def reading(blocks: int, levels: int = 1, channels: int = 2) -> MemoryDistance:
     values = np.arange(blocks, dtype=np.float32)[:, None].repeat(levels, axis=1)
-    return Reading(values, np.ones((blocks, levels, channels), np.float32))
+    return MemoryDistance(values, np.ones((blocks, levels, channels), np.float32))
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 2, 5])
@@ -29,18 +29,18 @@ def test_weights_sum_to_one_and_look_at_the_middle(length: int, ahead: int) -> N
 
 
 def test_placement_interpolates_between_windows() -> None:
-    placement = Placement.of((32,), HOP, ahead=2)
-    around = placement.gather(reading(10), np.array([4]), 0, np.array([9]))
+    alignment = SlotAlignment.of((32,), HOP, ahead=2)
+    around = alignment.gather(reading(10), np.array([4]), 0, np.array([9]))
     # Window b ends at slot 16 b + 15: slot s of block 4 takes the one that ends at s + 16.
-    np.testing.assert_allclose(placement.values(around)[0], 4 + (np.arange(16) + 1) / 16, rtol=1e-6)
-    assert placement.parts(around).shape == (1, HOP, 2)
-    np.testing.assert_allclose(placement.parts(around), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(alignment.values(around)[0], 4 + (np.arange(16) + 1) / 16, rtol=1e-6)
+    assert alignment.parts(around).shape == (1, HOP, 2)
+    np.testing.assert_allclose(alignment.parts(around), 1.0, rtol=1e-6)
 
 
 def test_windows_that_are_not_there_are_neutral() -> None:
-    placement = Placement.of((32,), HOP, ahead=2)
+    alignment = SlotAlignment.of((32,), HOP, ahead=2)
     asked = np.array([0, 9, 20, 4])
-    around = placement.gather(reading(10), asked, 0, np.array([9, 9, 9, 4]))
+    around = alignment.gather(reading(10), asked, 0, np.array([9, 9, 9, 4]))
     found = around.log_ratio.reshape(4, 4)
     neutral = np.float32(NEUTRAL)
     np.testing.assert_array_equal(found[0], [neutral, 0, 1, 2])
@@ -52,26 +52,26 @@ def test_windows_that_are_not_there_are_neutral() -> None:
 def test_head_is_set_by_the_held_out_quantile() -> None:
     rng = np.random.default_rng(0)
     held_out = [rng.standard_normal(1000), 5 + rng.standard_normal(1000)]
-    head = Head.fit(held_out, [0.5, 0.5])
+    combiner = ScoreCombiner.fit(held_out, [0.5, 0.5])
     expected = np.array([np.quantile(values, 0.99) for values in held_out])
-    np.testing.assert_allclose(head.edges, expected)
-    assert head.weights.sum() == pytest.approx(1.0)
-    edge = head.raw([np.array([head.edges[0]]), np.array([head.edges[1]])])
+    np.testing.assert_allclose(combiner.edges, expected)
+    assert combiner.weights.sum() == pytest.approx(1.0)
+    edge = combiner.raw([np.array([combiner.edges[0]]), np.array([combiner.edges[1]])])
     np.testing.assert_allclose(edge, np.log(2) / 2)
     grid = np.linspace(-50, 50, 101)
-    raw = head.raw([grid, grid])
+    raw = combiner.raw([grid, grid])
     assert (np.diff(raw) >= 0).all()
     assert (raw >= 0).all()
-    assert np.isfinite(head.raw([np.array([1e4])] * 2)).all()
-    again = Head.from_arrays(head.arrays())
+    assert np.isfinite(combiner.raw([np.array([1e4])] * 2)).all()
+    again = ScoreCombiner.from_arrays(combiner.arrays())
     np.testing.assert_array_equal(again.raw([grid, grid]), raw)
 
 
 def test_maps_that_fluctuate_less_on_normal_data_weigh_more() -> None:
     values = np.random.default_rng(0).standard_normal(1000)
-    head = Head.fit([values, 4 * values, 100 + values], [1.0, 1.0, 2.0])
-    np.testing.assert_allclose(head.weights, np.array([1.0, 0.5, 2.0]) / 3.5, rtol=1e-6)
-    assert np.isfinite(Head.fit([np.zeros(10), values], [1.0, 1.0]).weights).all()
+    combiner = ScoreCombiner.fit([values, 4 * values, 100 + values], [1.0, 1.0, 2.0])
+    np.testing.assert_allclose(combiner.weights, np.array([1.0, 0.5, 2.0]) / 3.5, rtol=1e-6)
+    assert np.isfinite(ScoreCombiner.fit([np.zeros(10), values], [1.0, 1.0]).weights).all()
 
 
 def test_attribution_sums_to_one_over_scored_channels() -> None:

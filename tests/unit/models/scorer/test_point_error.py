@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from stream_ad_models.scorer.point_error import BACK_STEPS, PointError, PointTrack
+from stream_ad_models.scorer.point_error import BACK_STEPS, PointError, PointErrorState
 
 HOP = 16
 
@@ -51,7 +51,7 @@ def test_a_track_in_pieces_says_what_all_at_once_says() -> None:
     point = PointError(np.ones(2), HOP, ahead=2)
     blocks = np.arange(40)
     whole = point.values(point.level(errors), blocks, 0, np.full(40, 39))
-    track = PointTrack(point, HOP)
+    track = PointErrorState(point, HOP)
     track.clear(5)
     said = []
     for first in range(0, 40, 4):
