@@ -32,17 +32,17 @@ SHOWN_CHARS = 80
 
 
 class StreamAdError(Exception):
-    """Base of all errors a user may want to catch. `mend` says what the user can do about it."""
+    """Base of all errors a user may want to catch. `hint` says what the user can do about it."""
 
     exit_code = 1
 
-    def __init__(self, message: str, *, mend: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message} — {self.mend}" if self.mend else self.message
+        return f"{self.message} — {self.hint}" if self.hint else self.message
 
 
 class ConfigError(StreamAdError):
@@ -58,8 +58,8 @@ class OptionError(ConfigError, ValueError):
 class UnavailableError(StreamAdError):
     """Something outside cannot be reached now; trying again may help."""
 
-    def __init__(self, message: str, *, mend: str = "", retry_after_s: float | None = None) -> None:
-        super().__init__(message, mend=mend)
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
 
 

@@ -51,15 +51,15 @@ def tls_error(error: ssl.SSLError, whom: str, section: str, keys: str = "") -> A
     if isinstance(error, ssl.SSLCertVerificationError):
         return AccessError(
             f"the certificate of {whom} is not trusted: {error.verify_message}",
-            mend=f"set {section}.{keys}ca_file to the authority that signed it; is the address the one it is made for?",
+            hint=f"set {section}.{keys}ca_file to the authority that signed it; is the address the one it is made for?",
         )
     if "ALERT" in text.upper():
         return AccessError(
             f"{whom} did not accept our certificate, or wants one: {error.reason or text}",
-            mend=f"set {section}.{keys}cert_file and {section}.{keys}key_file to a certificate that it trusts",
+            hint=f"set {section}.{keys}cert_file and {section}.{keys}key_file to a certificate that it trusts",
         )
     if "WRONG_VERSION_NUMBER" in text.upper() or "RECORD_LAYER_FAILURE" in text.upper():
-        return AccessError(f"{whom} does not speak TLS", mend=f"is the port right, and does [{section}] ask for TLS?")
+        return AccessError(f"{whom} does not speak TLS", hint=f"is the port right, and does [{section}] ask for TLS?")
     return None
 
 

@@ -61,7 +61,7 @@ def _test(settings: Settings, name: str) -> None:
 
     routes = {route.name: route for route in settings.notify.routes}
     if name not in routes:
-        raise ConfigError(f"no notify route {name!r}, found {sorted(routes)}", mend="add it as [[notify.routes]]")
+        raise ConfigError(f"no notify route {name!r}, found {sorted(routes)}", hint="add it as [[notify.routes]]")
     notifier = open_notifier(settings, routes[name])
     notifier.send(compose([example(open_clock().now_ns())], link_base=settings.notify.link_base))
     print(f"route {name}: {notifier.service} has taken the example")

@@ -1,6 +1,8 @@
-"""`check`: a dry run that says of each thing whether it is right, and the mend where it is not."""
+"""`check`: a dry run that says of each thing whether it is right, and a hint where it is not."""
 
 from __future__ import annotations
+
+from dataclasses import asdict
 
 import typer
 
@@ -17,10 +19,10 @@ def command(context: typer.Context, as_json: Json = False) -> None:
     for finding in checkup(options_of(context).config):
         findings.append(finding)
         if not as_json:
-            mend = f" — {finding.mend}" if finding.mend else ""
-            print(f"{'ok     ' if finding.ok else 'WRONG  '}{finding.name}: {finding.text}{mend}", flush=True)
+            hint = f" — {finding.hint}" if finding.hint else ""
+            print(f"{'ok     ' if finding.ok else 'WRONG  '}{finding.name}: {finding.text}{hint}", flush=True)
     if as_json:
-        emit_json(findings)
+        emit_json([asdict(finding) | {"mend": finding.hint} for finding in findings])  # `mend`: the key's old name
     code = max((finding.exit_code for finding in findings), default=0)
     if code:
         raise typer.Exit(code)

@@ -42,7 +42,7 @@ class Finding:
     name: str
     ok: bool
     text: str
-    mend: str = ""
+    hint: str = ""
     exit_code: int = 0
 
 
@@ -74,7 +74,7 @@ def _find(name: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(name, True, look())
     except StreamAdError as error:
-        return Finding(name, False, error.message, error.mend, error.exit_code)
+        return Finding(name, False, error.message, error.hint, error.exit_code)
 
 
 # ---- broker
@@ -92,8 +92,8 @@ def _broker(settings: Settings) -> Iterator[Finding]:
             matching = sum(fnmatchcase(one.topic, pattern) for one in now.subscription)
             yield Finding(f"topics {pattern}", True, f"{matching} match now; workers find those to come")
         if not settings.subscription and not now.subscription:
-            mend = "add one with its topic, or `stream-ad subscribe TOPIC`"
-            yield Finding("topics", False, "kafka.bootstrap is set but there is no [[subscription]]", mend, 2)
+            hint = "add one with its topic, or `stream-ad subscribe TOPIC`"
+            yield Finding("topics", False, "kafka.bootstrap is set but there is no [[subscription]]", hint, 2)
         for subscription in now.subscription:
             yield from _topic(settings, subscription, admin)
         yield _find("own topics", lambda: _own_topics(settings, admin))
@@ -125,7 +125,7 @@ def _sample(settings: Settings, subscription: Subscription) -> str:
     if not observations:
         raise DataError(
             f"none of the newest {len(records)} can be read: {_first(letters)}",
-            mend=f"mend the producer, or the fields of the [[subscription]] of {subscription.topic!r}",
+            hint=f"mend the producer, or the fields of the [[subscription]] of {subscription.topic!r}",
         )
     failed = f"; some parts cannot be read: {_first(letters)}" if letters else ""
     return f"{len(records)} looked at, {_described(observations)}{failed}"
@@ -171,7 +171,7 @@ def _store(settings: Settings) -> str:
             store.sink.close()
     parent = next((folder for folder in path.resolve().parents if folder.exists()), Path("/"))
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
-        raise AccessError(f"{path} cannot be made: {parent} is not ours to write", mend="point store.path elsewhere")
+        raise AccessError(f"{path} cannot be made: {parent} is not ours to write", hint="point store.path elsewhere")
     return f"{path} (will be created)"
 
 

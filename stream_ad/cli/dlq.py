@@ -114,7 +114,7 @@ def _show(
     with _reading(settings) as reader:
         letters = [letter for letter in reader.read_dead_letters() if letter.record.position == wanted]
     if not letters:
-        raise DataError(f"no dead letter came from {place(wanted)}", mend="`stream-ad dlq list` shows which there are")
+        raise DataError(f"no dead letter came from {place(wanted)}", hint="`stream-ad dlq list` shows which there are")
     letter = letters[-1]
     if raw is not None:
         write_value(raw, letter)
@@ -156,7 +156,7 @@ def _replay(
 
     if embedded(settings):
         raise ConfigError(
-            "kafka.bootstrap is not set: there is no topic to send to", mend="set it, or STREAM_AD__KAFKA__BOOTSTRAP"
+            "kafka.bootstrap is not set: there is no topic to send to", hint="set it, or STREAM_AD__KAFKA__BOOTSTRAP"
         )
     meant = _Filter.of(reason, topic, series_key, start)
     wanted = {_position(text) for text in position or ()}

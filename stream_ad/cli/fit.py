@@ -47,7 +47,7 @@ def command(
     files = files or []
     if bool(files) == bool(history):
         raise ConfigError(
-            "expected files or --history MEASUREMENT", mend="stream-ad fit FILE... | --history MEASUREMENT"
+            "expected files or --history MEASUREMENT", hint="stream-ad fit FILE... | --history MEASUREMENT"
         )
     if series and len(files) > 1:
         raise ConfigError(f"--series names one series, found {len(files)} files")

@@ -33,7 +33,7 @@ def command(
     """
     target = path or options_of(context).config or Path("stream-ad.toml")
     if target.exists() and not force:
-        raise ConfigError(f"{target} is there already", mend="--force overwrites it, --path writes another")
+        raise ConfigError(f"{target} is there already", hint="--force overwrites it, --path writes another")
     given = {"kafka": kafka, "influxdb": influxdb, "org": org, "bucket": bucket, "topic": topic, "step": step}
     if not any(given.values()) and sys.stdin.isatty():
         given = _ask()
@@ -69,15 +69,15 @@ def _render(given: dict[str, Any]) -> str:
     from stream_ad.settings.template import render_config
 
     if given["kafka"] and not given["topic"]:
-        raise ConfigError("--kafka is given without a topic", mend="add --topic")
+        raise ConfigError("--kafka is given without a topic", hint="add --topic")
     if given["topic"] and not given["kafka"]:
-        raise ConfigError("--topic is given without a broker", mend="add --kafka HOST:PORT")
+        raise ConfigError("--topic is given without a broker", hint="add --kafka HOST:PORT")
     if given["step"] and not given["topic"]:
-        raise ConfigError("--step is given without a topic", mend="add --topic")
+        raise ConfigError("--step is given without a topic", hint="add --topic")
     if given["influxdb"] and not (given["org"] and given["bucket"]):
-        raise ConfigError("--influxdb is given without --org and --bucket", mend="add both")
+        raise ConfigError("--influxdb is given without --org and --bucket", hint="add both")
     if (given["org"] or given["bucket"]) and not given["influxdb"]:
-        raise ConfigError("--org or --bucket is given without --influxdb", mend="add --influxdb URL")
+        raise ConfigError("--org or --bucket is given without --influxdb", hint="add --influxdb URL")
     if given["step"]:
         try:
             duration_ns(given["step"])

@@ -119,7 +119,7 @@ def _have_topic(settings: Settings, topic: str, partitions: int | None) -> None:
         if topic in admin.topics():
             return
         if partitions is None:
-            raise ConfigError(f"topic {topic!r} does not exist on the broker", mend="--create makes it")
+            raise ConfigError(f"topic {topic!r} does not exist on the broker", hint="--create makes it")
         if admin.create_topic(topic, partitions):
             say(f"created topic {topic} with {partitions} partition(s)")
     finally:

@@ -52,7 +52,7 @@ def command(
     """Print the scores of a series (1 = its threshold). A table shows the score alone, other formats channels too."""
     form = Format.JSON if as_json else form
     if form is Format.PARQUET and out is None and sys.stdout.isatty():
-        raise ConfigError("parquet is not for a terminal", mend="add --out FILE")
+        raise ConfigError("parquet is not for a terminal", hint="add --out FILE")
     settings = settings_of(context)
     from stream_ad.timestamps import END_NS, moment_ns
     from stream_ad.wiring import open_store
@@ -89,14 +89,14 @@ def _nothing(store: Store, series: str, start_ns: int, stop_ns: int, *, open_end
     asked = f"since {utc(start_ns)}" if open_end else f"from {utc(start_ns)} to {utc(stop_ns)}"
     if series not in counts:
         known = ", ".join(sorted(counts)[:10]) + (", ..." if len(counts) > 10 else "")
-        mend = f"series with scores: {known}" if counts else "no series has scores yet: `stream-ad status` says why"
-        return DataError(f"series {series!r} has no scores", mend=mend)
+        hint = f"series with scores: {known}" if counts else "no series has scores yet: `stream-ad status` says why"
+        return DataError(f"series {series!r} has no scores", hint=hint)
     every = store.scores.score_extent(series, 0, END_NS)
     if every is None:
         return DataError(f"series {series!r} has no scores {asked}")
     return DataError(
         f"series {series!r} has no scores {asked}",
-        mend=f"it has {counts[series]}, from {utc(every.first_ns)} to {utc(every.last_ns)}: give --start",
+        hint=f"it has {counts[series]}, from {utc(every.first_ns)} to {utc(every.last_ns)}: give --start",
     )
 
 

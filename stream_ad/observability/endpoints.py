@@ -45,7 +45,7 @@ class HealthServer:
         except OSError as error:
             raise ConfigError(
                 f"observability: {host} port {port} cannot be bound: {error.strerror or error}",
-                mend="give every worker of a host a port of its own (--port, STREAM_AD__OBSERVABILITY__PORT), or 0",
+                hint="give every worker of a host a port of its own (--port, STREAM_AD__OBSERVABILITY__PORT), or 0",
             ) from None
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self._thread.start()

@@ -127,7 +127,7 @@ class Series:
             raise ModelError(
                 f"profile {profile.version!r} of series {self.key.series!r}: its arrays are none of scorer "
                 f"{self.scorer.name!r} ({error})",
-                mend="fit the series again",
+                hint="fit the series again",
             ) from error
 
     @property

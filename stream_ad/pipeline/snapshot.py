@@ -184,7 +184,7 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
         if profile is None:
             raise ModelError(
                 f"profile {state.profile!r} of series {series.key.series!r} is not in the model store",
-                mend="point models.url of all workers of a group at the same store",
+                hint="point models.url of all workers of a group at the same store",
             )
         series.use(profile)
     _restore_emitted(series, state)

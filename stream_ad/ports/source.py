@@ -25,11 +25,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a partition stands. `next_offset` is the first record not yet answered for in the sinks; `replay_offset`
+    """Progress of one partition.
 
-    the
-    record from which a restart must read to have its windows back (<= next_offset). `metadata` is what else the committer
-    wants back, at most 3,800 bytes of UTF-8."""
+    next_offset: the offset to commit, the first record whose outputs are not durable yet. replay_offset <= next_offset:
+    where a restart must start reading to rebuild its window buffers. metadata: the committer's own text, at most 3,800
+    bytes of UTF-8 (Kafka's limit is 4,096).
+    """
 
     next_offset: int
     replay_offset: int

@@ -114,7 +114,7 @@ def plan_replay(
     if bare and step_ns is None:
         raise ConfigError(
             f"series {bare[0].series!r} has no timestamps and the step is not known",
-            mend="give --step, or a step in the topic's [[subscription]]",
+            hint="give --step, or a step in the topic's [[subscription]]",
         )
     firsts = _first_rows(kept)
     if start_ns is None and bare:
@@ -149,7 +149,7 @@ def _check_ahead(plan: Plan, now_ns: int, max_ahead: str) -> None:
         raise ConfigError(
             f"the last row ({format_ns(plan.last_ns)}) would lie {describe_span(ahead_ns)} ahead of the clock, "
             f"more than detector.max_ahead = {max_ahead}: a worker would dead-letter such rows",
-            mend="give an earlier --start, or raise detector.max_ahead",
+            hint="give an earlier --start, or raise detector.max_ahead",
         )
 
 

@@ -83,7 +83,7 @@ def _topics_now(topics: SubscriptionResolver) -> Settings:
     if not now.subscription and not topics.waits:
         raise ConfigError(
             "kafka.bootstrap is set but there is no [[subscription]]",
-            mend="add one with its topic, or `stream-ad subscribe TOPIC`",
+            hint="add one with its topic, or `stream-ad subscribe TOPIC`",
         )
     return now
 
@@ -204,7 +204,7 @@ def _run_in_faust(settings: Settings, build: Callable[[], _Job]) -> None:
             if outcome.error is None and exit_.code:
                 raise UnavailableError(
                     f"the agents lost the broker at {settings.kafka.bootstrap} while starting",
-                    mend="start the worker again once the broker answers; nothing is lost",
+                    hint="start the worker again once the broker answers; nothing is lost",
                 ) from None
     if outcome.error is not None:
         raise outcome.error

@@ -29,7 +29,7 @@ def score_array(values: ArrayLike, train: ArrayLike | int | None = None, **optio
     if np.isnan(scores).all():
         raise TableError(
             f"expected more rows than the scorer's first window of {detector.scorer_.window_steps}, found {len(rows)}",
-            mend="give train",
+            hint="give train",
         )
     return np.where(np.isnan(scores), 0.0, scores)
 

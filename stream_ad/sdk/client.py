@@ -105,7 +105,7 @@ class Client:
         topics = matching_topics(self.settings, topic_or_pattern)
         if topic_or_pattern in {one.topic for one in self.settings.subscription}:
             if fields:
-                raise ConfigError(f"the config says how topic {topic_or_pattern!r} is read", mend="leave the keys out")
+                raise ConfigError(f"the config says how topic {topic_or_pattern!r} is read", hint="leave the keys out")
         else:
             self._wish(topic_or_pattern, subscription_json(subscription_from(topic_or_pattern, fields)))
         return self._observations(self._tail(topics))
@@ -213,7 +213,7 @@ class Client:
         reader = self._opened().scores
         if max_points is not None:
             if channels:
-                raise ConfigError("max_points thins the score alone", mend="leave out channels, or max_points")
+                raise ConfigError("max_points thins the score alone", hint="leave out channels, or max_points")
             return trace_frame(reader.score_trace(series, start_ns, stop_ns, max_points=max_points))
         check_slots(reader.score_extent(series, start_ns, stop_ns), series, channels=channels)
         return score_frame(reader.scores(series, start_ns, stop_ns, detail=channels), channels=channels)
@@ -270,7 +270,7 @@ class Client:
 
     def _need_broker(self, doing: str) -> None:
         if embedded(self.settings):
-            raise ConfigError(f"{doing} needs a broker, and kafka.bootstrap is not set", mend="set kafka.bootstrap")
+            raise ConfigError(f"{doing} needs a broker, and kafka.bootstrap is not set", hint="set kafka.bootstrap")
 
 
 def _range_ns(start: Moment | None, stop: Moment | None) -> tuple[int, int]:

@@ -93,7 +93,7 @@ def check_slots(extent: ScoreExtent | None, series: str, *, channels: bool) -> N
         detail = " with channels" if channels else ""
         raise DataError(
             f"series {series!r}: expected at most {limit} slots{detail} at once, found {extent.slots}",
-            mend="ask for a shorter time or for max_points, or read it by Client.score_pages",
+            hint="ask for a shorter time or for max_points, or read it by Client.score_pages",
         )
 
 

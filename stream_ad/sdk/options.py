@@ -36,7 +36,7 @@ def settings_of(scorer: object, options: Mapping[str, object]) -> Settings:
     for key, value in options.items():
         if key not in OPTIONS:
             known = sorted({*OPTIONS, "scorer", "step", "series"})
-            raise OptionError(f"Detector has no option {key!r}", mend=f"expected one of {', '.join(known)}")
+            raise OptionError(f"Detector has no option {key!r}", hint=f"expected one of {', '.join(known)}")
         sections["detector" if key in DetectorSettings.model_fields else "alerts"][key] = value
     try:
         made = {name: section.model_validate(sections[name]) for name, section in _SECTIONS.items()}

@@ -44,7 +44,7 @@ def _time(time_ns: int, time_format: TimeFormat) -> int | str:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
     number, rest = divmod(time_ns, UNIT_NS[time_format])
     if rest:
-        raise DataError(f"expected a time in whole {time_format}, found {time_ns} ns", mend="use a finer time unit")
+        raise DataError(f"expected a time in whole {time_format}, found {time_ns} ns", hint="use a finer time unit")
     return number
 
 
@@ -54,7 +54,7 @@ def table_times(table: Table, start_ns: int | None = None, step_ns: int | None =
         return table.times_ns
     if start_ns is None or step_ns is None:
         raise DataError(
-            f"series {table.series!r} has no times", mend="add a column `timestamp`, or give its start and its step"
+            f"series {table.series!r} has no times", hint="add a column `timestamp`, or give its start and its step"
         )
     if step_ns <= 0:
         raise DataError(f"series {table.series!r}: expected a positive step, found {step_ns} ns")

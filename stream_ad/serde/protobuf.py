@@ -15,7 +15,7 @@ from stream_ad.settings import Subscription
 
 __all__ = ["ProtobufParser"]
 
-_MEND = "protoc --descriptor_set_out=FILE --include_imports makes one"
+_HINT = "protoc --descriptor_set_out=FILE --include_imports makes one"
 _TIMESTAMP = "google.protobuf.Timestamp"
 _WRAPPERS = {
     f"google.protobuf.{kind}Value"
@@ -123,13 +123,13 @@ def _descriptor(subscription: Subscription) -> Any:
             pool.Add(file)
     except (message.DecodeError, TypeError) as error:  # TypeError: also of a file whose imports are not there
         found = f"another thing ({error})"
-        raise bad_schema(subscription, "a descriptor set with all that it imports", found, mend=_MEND) from None
+        raise bad_schema(subscription, "a descriptor set with all that it imports", found, hint=_HINT) from None
     name = subscription.message or ""
     try:
         return pool.FindMessageTypeByName(name)
     except KeyError:
         there = sorted(f"{file.package}.{one.name}".lstrip(".") for file in files for one in file.message_type)
-        raise bad_schema(subscription, f"a message {name!r}", ", ".join(there) or "none", mend="set message") from None
+        raise bad_schema(subscription, f"a message {name!r}", ", ".join(there) or "none", hint="set message") from None
 
 
 def _path(descriptor: Any) -> list[int]:

@@ -18,8 +18,8 @@ def read_schema_file(subscription: Subscription) -> bytes:
         raise ConfigError(f"{_place(subscription)} cannot be read: {error.strerror}") from None
 
 
-def bad_schema(subscription: Subscription, expected: str, found: str, *, mend: str = "") -> ConfigError:
-    return ConfigError(f"{_place(subscription)}: expected {expected}, found {found}", mend=mend)
+def bad_schema(subscription: Subscription, expected: str, found: str, *, hint: str = "") -> ConfigError:
+    return ConfigError(f"{_place(subscription)}: expected {expected}, found {found}", hint=hint)
 
 
 def missing_library(subscription: Subscription, library: str) -> ConfigError:
@@ -27,7 +27,7 @@ def missing_library(subscription: Subscription, library: str) -> ConfigError:
     return ConfigError(
         f"subscription of {subscription.topic!r}: format {subscription.format!r} needs {library}, "
         "which is not installed",
-        mend=f"pip install 'stream-ad[{subscription.format}]'",
+        hint=f"pip install 'stream-ad[{subscription.format}]'",
     )
 
 

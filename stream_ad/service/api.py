@@ -81,7 +81,7 @@ def scores(
     reader, channels = state.store.scores, channels or bool(channel)
     if max_points is not None:
         if channels:
-            raise ConfigError("max_points thins the score alone", mend="leave out channels, or max_points")
+            raise ConfigError("max_points thins the score alone", hint="leave out channels, or max_points")
         return trace_document(reader.score_trace(series, start_ns, stop_ns, max_points=max_points))
     extent = reader.score_extent(series, start_ns, stop_ns)
     if extent is None:

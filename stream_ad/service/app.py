@@ -119,7 +119,7 @@ def _errors(app: FastAPI) -> None:
         status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
         wait_s = error.retry_after_s if isinstance(error, UnavailableError) else None
         return problem(
-            status, error.message, error.mend, {"Retry-After": str(int(wait_s or 5))} if status == 503 else None
+            status, error.message, error.hint, {"Retry-After": str(int(wait_s or 5))} if status == 503 else None
         )
 
     @app.exception_handler(HTTPException)

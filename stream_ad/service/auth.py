@@ -100,7 +100,7 @@ class Access:
         if not settings.serve.local:
             raise ConfigError(
                 f"serve.host is {settings.serve.host!r}, and nobody has a token",
-                mend="set STREAM_AD__SERVE__TOKENS__ADMIN, or add [[serve.users]], each with a token",
+                hint="set STREAM_AD__SERVE__TOKENS__ADMIN, or add [[serve.users]], each with a token",
             )
         self.made = secrets.token_urlsafe(24)
         return self.made

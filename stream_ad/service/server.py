@@ -64,5 +64,5 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(
             f"serve: {host} port {port} cannot be bound: {error.strerror or error}",
-            mend="choose another (--port, serve.port), or 0 for a free one",
+            hint="choose another (--port, serve.port), or 0 for a free one",
         ) from None

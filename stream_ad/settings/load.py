@@ -77,7 +77,7 @@ class Settings(BaseSettings):
                 return subscription
         raise ConfigError(
             f"topic {topic!r} has no subscription, found {[s.topic for s in self.subscription]}",
-            mend=f'add [[subscription]] with topic = "{topic}" to the config',
+            hint=f'add [[subscription]] with topic = "{topic}" to the config',
         )
 
     def notify_url(self, route: NotifyRoute) -> str:
@@ -86,18 +86,18 @@ class Settings(BaseSettings):
         if url is None:
             raise ConfigError(
                 f"notify route {route.name!r} has no address",
-                mend=f"set STREAM_AD__NOTIFY__URLS__{route.name.upper()} to an Apprise URL, or the route's url_file",
+                hint=f"set STREAM_AD__NOTIFY__URLS__{route.name.upper()} to an Apprise URL, or the route's url_file",
             )
         return url.strip()
 
     def serve_token(self, user: ServeUser) -> str:
         """The token of a user from the environment or its file. ConfigError when there is none, or it is too short."""
         token = read_secret(f"serve.users {user.name}: token", self.serve.tokens.get(user.name), user.token_file)
-        mend = f"set STREAM_AD__SERVE__TOKENS__{user.name.upper()}, or the user's token_file"
+        hint = f"set STREAM_AD__SERVE__TOKENS__{user.name.upper()}, or the user's token_file"
         if token is None:
-            raise ConfigError(f"serve user {user.name!r} has no token", mend=mend)
+            raise ConfigError(f"serve user {user.name!r} has no token", hint=hint)
         if len(token) < 16 or not (token.isascii() and token.isprintable()):
-            raise ConfigError(f"the token of serve user {user.name!r} is none: expected 16 or more of ASCII", mend=mend)
+            raise ConfigError(f"the token of serve user {user.name!r} is none: expected 16 or more of ASCII", hint=hint)
         return token
 
     def influx_token(self) -> str:
@@ -106,10 +106,10 @@ class Settings(BaseSettings):
         if token is None:
             raise ConfigError(
                 "influxdb.url is set but there is no token",
-                mend="set STREAM_AD__INFLUXDB__TOKEN or influxdb.token_file",
+                hint="set STREAM_AD__INFLUXDB__TOKEN or influxdb.token_file",
             )
         if not (token.isascii() and token.isprintable()):  # else a library would print it to say so
-            raise ConfigError("influxdb.token holds a character that no token has", mend="was it copied whole?")
+            raise ConfigError("influxdb.token holds a character that no token has", hint="was it copied whole?")
         return token
 
 
@@ -142,10 +142,10 @@ def load_settings(path: Path | None = None, overrides: tuple[str, ...] = ()) -> 
         return Settings(**data)
     except ValidationError as error:
         raise ConfigError(
-            "; ".join(_explain(e) for e in error.errors()), mend=f"mend {path or DEFAULT_PATH} or the environment"
+            "; ".join(_explain(e) for e in error.errors()), hint=f"mend {path or DEFAULT_PATH} or the environment"
         ) from None
     except SettingsError as error:  # a variable of a whole section that is no JSON; what it holds stays unsaid
-        raise ConfigError(str(error), mend="set single keys, as STREAM_AD__SECTION__KEY") from None
+        raise ConfigError(str(error), hint="set single keys, as STREAM_AD__SECTION__KEY") from None
 
 
 def _read_toml(path: Path | None) -> dict[str, Any]:
@@ -156,13 +156,13 @@ def _read_toml(path: Path | None) -> dict[str, Any]:
         data = tomllib.loads(chosen.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"config {chosen} cannot be read: {error.strerror}", mend="`stream-ad init` writes one"
+            f"config {chosen} cannot be read: {error.strerror}", hint="`stream-ad init` writes one"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {chosen} is not TOML: {error}") from error
     for section, name in _SECRETS:
         if isinstance(data.get(section), dict) and name in data[section]:
-            raise ConfigError(f"config {chosen} holds {section}.{name}", mend=_secret_mend(section, name))
+            raise ConfigError(f"config {chosen} holds {section}.{name}", hint=_secret_hint(section, name))
     return data
 
 
@@ -172,7 +172,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     if not separator or not dot:
         raise ConfigError(f"expected section.key=value, found {key!r}")
     if (section, name) in _SECRETS:  # the arguments of a process are for everyone on the machine to read
-        raise ConfigError(f"{section}.{name} cannot be given on the command line", mend=_secret_mend(section, name))
+        raise ConfigError(f"{section}.{name} cannot be given on the command line", hint=_secret_hint(section, name))
     table = data.setdefault(section, {})
     if not isinstance(table, dict):
         raise ConfigError(f"{section!r} is not a section that --set can change")
@@ -189,7 +189,7 @@ def _explain(error: Any) -> str:
     return f"{'.'.join(where)}: {error['msg'].removeprefix('Value error, ')}{found}"
 
 
-def _secret_mend(section: str, name: str) -> str:
+def _secret_hint(section: str, name: str) -> str:
     if (section, name) == ("notify", "urls"):
         return "move each to STREAM_AD__NOTIFY__URLS__NAME or to the url_file of its route"
     return f"move it to STREAM_AD__{section.upper()}__{name.upper()} or to {section}.{name}_file"

@@ -29,11 +29,9 @@ LEAST_SHARE = 8  # a first profile wants readings in one slot of so many, counte
 class Windower:
     """Grid and rows, and what is due of them.
 
-    Slots emitted_from ... next_emit - 1 have been told; next_end is the end of the next window. While a profile is
-
-    filled,
-    its history begins at slot `history_start` and the next one is fitted once it has `next_fit_slots` slots. dirty: closed slots
-    that late data changed.
+    Slots emitted_from ... next_emit - 1 have been emitted; next_end is the end of the next window. While a profile is
+    filled, its history begins at slot `history_start` and the next one is fitted once it has `next_fit_slots` slots.
+    late_slots: closed slots that late data changed.
     """
 
     config: WindowingConfig

@@ -26,10 +26,10 @@ def load_plugin(kind: Kind, name: str, settings: Settings, *more: Any, key: str,
         known = sorted({*own, *(point.name for point in entry_points(group=group))})
         raise ConfigError(
             f"{key}: expected {f'one of {known}' if known else 'nothing, no package brings any'}, found {name!r}",
-            mend=f"install the package that brings it (entry points {group})",
+            hint=f"install the package that brings it (entry points {group})",
         )
     if len({point.value for point in found}) > 1:
-        raise ConfigError(f"{key}: {name!r} is brought by {sorted(map(_package, found))}", mend="install one of them")
+        raise ConfigError(f"{key}: {name!r} is brought by {sorted(map(_package, found))}", hint="install one of them")
     try:
         make: Callable[..., Any] = found[0].load()
     except (ImportError, AttributeError, SyntaxError) as error:

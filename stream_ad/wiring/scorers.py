@@ -34,7 +34,7 @@ def _group(settings: Settings) -> Scorer:
 
     path = group_path(settings)
     if not path.exists():
-        raise ConfigError(f"group model {path} does not exist", mend="train it: stream-ad train FILE... --group NAME")
+        raise ConfigError(f"group model {path} does not exist", hint="train it: stream-ad train FILE... --group NAME")
     steps = settings.detector
     return ImputationScorer(GroupImputer.load(path), hop_steps=steps.hop_steps, delay_steps=steps.delay_steps)
 

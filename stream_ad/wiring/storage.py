@@ -68,7 +68,7 @@ def open_history(settings: Settings, bucket: str | None) -> HistoryReader:
 
     if settings.influxdb.url is None:
         raise ConfigError(
-            "history is read from InfluxDB, and influxdb.url is not set", mend="set it, or fit from files"
+            "history is read from InfluxDB, and influxdb.url is not set", hint="set it, or fit from files"
         )
     return InfluxHistoryReader(settings, bucket=bucket)
 

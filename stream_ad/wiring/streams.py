@@ -150,7 +150,7 @@ def open_subscriptions(settings: Settings) -> SubscriptionStore:
     from stream_ad_connectors.kafka.subscription_store import KafkaSubscriptions
 
     if embedded(settings):
-        raise ConfigError("topics need a broker, and kafka.bootstrap is not set", mend="set kafka.bootstrap")
+        raise ConfigError("topics need a broker, and kafka.bootstrap is not set", hint="set kafka.bootstrap")
     return KafkaSubscriptions(settings.kafka)
 
 
@@ -219,7 +219,7 @@ def broker_credentials(kafka: KafkaSettings) -> Mapping[str, Any]:
 
 def _need_broker(settings: Settings) -> None:
     if embedded(settings):
-        raise ConfigError("this needs a broker, and kafka.bootstrap is not set", mend="set kafka.bootstrap")
+        raise ConfigError("this needs a broker, and kafka.bootstrap is not set", hint="set kafka.bootstrap")
 
 
 def open_dead_letters(settings: Settings) -> DeadLetterReader:

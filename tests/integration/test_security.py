@@ -232,7 +232,7 @@ def test_who_is_not_let_in_is_told_why(
     way: str,
     changes: dict[str, str | None],
     says: str,
-    mend: str,
+    hint: str,
     code: int,
 ) -> None:
     given = {"password": by_password(certificates), "certificate": by_certificate(certificates)}.get(way, {})
@@ -253,7 +253,7 @@ def test_who_is_not_let_in_is_told_why(
         found, said = run(*verb)
         assert found == code, (verb, said)
         (line,) = [line for line in said.splitlines() if says in line]
-        assert mend in line
+        assert hint in line
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_check_says_what_the_store_refuses(
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, str | None],
     says: str,
-    mend: str,
+    hint: str,
     code: int,
 ) -> None:
     """The token is one for its bucket alone, so another bucket is as if it were not there."""
@@ -301,7 +301,7 @@ def test_check_says_what_the_store_refuses(
     assert limited.token not in said
     if code:
         (line,) = [line for line in said.splitlines() if says in line]
-        assert mend in line
+        assert hint in line
 
 
 # ---- secrets stay secret

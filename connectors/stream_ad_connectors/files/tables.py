@@ -69,7 +69,7 @@ def _check_names(names: Iterable[str], path: Path) -> None:
     names = list(names)
     if "" in names:
         raise DataError(
-            f"{path}: column {names.index('') + 1} has no name", mend="name it or leave it out (pandas: index=False)"
+            f"{path}: column {names.index('') + 1} has no name", hint="name it or leave it out (pandas: index=False)"
         )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:

@@ -89,7 +89,7 @@ class BusSource(NonReplayableSource):
         with self._changed:
             if self._full() and threading.get_ident() == self._loop_thread:
                 raise UnavailableError(
-                    "the bus is full and the thread that empties it publishes", mend="use publish_async"
+                    "the bus is full and the thread that empties it publishes", hint="use publish_async"
                 )
             if not self._changed.wait_for(lambda: self._closed or not self._full(), timeout_s):
                 raise UnavailableError(f"the bus is full: {self._maxsize} records wait", retry_after_s=timeout_s)
@@ -242,7 +242,7 @@ class BusSink:
         with self._changed:
             if not self._changed.wait_for(self._has_room, self._timeout_s):
                 raise UnavailableError(
-                    "a subscriber of the bus does not take its outputs", mend="close it or read on", retry_after_s=0.1
+                    "a subscriber of the bus does not take its outputs", hint="close it or read on", retry_after_s=0.1
                 )
             callbacks = list(self._callbacks)
         for callback in callbacks:

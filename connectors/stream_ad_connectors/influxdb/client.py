@@ -47,7 +47,7 @@ class InfluxConnection:
         influx = settings.influxdb
         for key in ("url", "org", "bucket"):
             if not getattr(influx, key):
-                raise ConfigError(f"influxdb.{key} is not set", mend=f"set influxdb.{key}")
+                raise ConfigError(f"influxdb.{key} is not set", hint=f"set influxdb.{key}")
         self._url, self._org, self._bucket = influx.url, influx.org, influx.bucket
         tls: Any = {}
         if urlsplit(influx.url).scheme == "https":
@@ -132,7 +132,7 @@ class InfluxConnection:
         if not isinstance(error, InfluxDBError) or not status:  # the client makes a failed handshake an answer of 0
             refused = _refused(error, f"InfluxDB at {self._url}")
             return refused or UnavailableError(
-                f"{what}: no answer ({type(error).__name__})", mend="is it running and influxdb.url right?"
+                f"{what}: no answer ({type(error).__name__})", hint="is it running and influxdb.url right?"
             )
         text = str(error.message).strip()[:300]
         if status in (401, 403):
@@ -140,14 +140,14 @@ class InfluxConnection:
             refusal = "the token is not accepted" if status == 401 else f"the token may not {verb}"
             return AccessError(
                 f"{what}: {status}, {refusal} (bucket {self._bucket!r} of {self._org!r})",
-                mend="set STREAM_AD__INFLUXDB__TOKEN to a token that may read and write the bucket",
+                hint="set STREAM_AD__INFLUXDB__TOKEN to a token that may read and write the bucket",
             )
         if status == 400 and "HTTPS server" in text:
-            return ConfigError(f"{what}: it speaks TLS", mend="set influxdb.url to https://...")
+            return ConfigError(f"{what}: it speaks TLS", hint="set influxdb.url to https://...")
         if status == 404 or (status == 400 and "not found" in text):
             return ConfigError(
                 f"{what}: {text or 'not found'} (organisation {self._org!r}, bucket {self._bucket!r})",
-                mend="set influxdb.org and influxdb.bucket to ones that exist and that the token may see",
+                hint="set influxdb.org and influxdb.bucket to ones that exist and that the token may see",
             )
         if status == 429 or status >= 500:
             return UnavailableError(f"{what}: {status} {text}", retry_after_s=_retry_after(error))

@@ -87,7 +87,7 @@ def _table(series: str, found: pa.Table) -> Table:
         except pa.ArrowInvalid as error:
             raise DataError(
                 f"field {channel!r} of series {series!r} holds something that is not a number",
-                mend="name the fields to read",
+                hint="name the fields to read",
             ) from error
         values[rows[mine], column] = numbers
     return Table(series=series, channels=tuple(channels), times_ns=times, values=values, labels=None)

@@ -120,7 +120,7 @@ def quiet() -> Iterator[None]:
 def missing_topic(topic: str, partitions: int = 1) -> ConfigError:
     return ConfigError(
         f"topic {topic!r} does not exist on the broker",
-        mend=f"create it: kafka-topics.sh --bootstrap-server BROKER --create --topic {topic} --partitions {partitions};"
+        hint=f"create it: kafka-topics.sh --bootstrap-server BROKER --create --topic {topic} --partitions {partitions};"
         f" or send it a file: stream-ad replay FILE --topic {topic} --create",
     )
 
@@ -146,15 +146,15 @@ def kafka_error(error: BaseException, settings: KafkaSettings, doing: str) -> St
     what = f"{doing}: {type(error).__name__}" + (f": {error}" if str(error) else "")
     where = settings.bootstrap
     if any(name.endswith(_ACCESS) for name in names):
-        return AccessError(f"{what} (broker {where})", mend="grant the rights or mend the credentials on the broker")
+        return AccessError(f"{what} (broker {where})", hint="grant the rights or mend the credentials on the broker")
     if _CONFIG.intersection(names):
-        return ConfigError(what, mend="mend the [kafka] section or the topic's settings")
+        return ConfigError(what, hint="mend the [kafka] section or the topic's settings")
     if _DATA.intersection(names):
         return DataError(what)
     retriable = bool(getattr(error, "retriable", False)) or "RetriableError" in names
     if retriable or isinstance(error, OSError | TimeoutError) or _TRANSIENT.intersection(names):
         return UnavailableError(
             f"{doing}: no answer from Kafka at {where} ({type(error).__name__})",
-            mend="is the broker running and kafka.bootstrap right?",
+            hint="is the broker running and kafka.bootstrap right?",
         )
     return StreamAdError(what)

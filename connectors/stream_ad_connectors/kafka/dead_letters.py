@@ -66,7 +66,7 @@ class KafkaDeadLetterReader:
         if count is None:
             raise ConfigError(
                 f"topic {self._topic!r} does not exist on the broker",
-                mend="a worker makes it at its first start; if one has run: is kafka.namespace the same?",
+                hint="a worker makes it at its first start; if one has run: is kafka.namespace the same?",
             )
         self._partitions = [TopicPartition(self._topic, partition) for partition in range(count)]
         try:

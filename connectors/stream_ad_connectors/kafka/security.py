@@ -26,7 +26,7 @@ def bootstrap_servers(settings: KafkaSettings) -> list[str]:
     """The brokers' addresses. ConfigError when there are none."""
     servers = [part.strip() for part in (settings.bootstrap or "").split(",") if part.strip()]
     if not servers:
-        raise ConfigError("kafka.bootstrap is not set", mend="set kafka.bootstrap to host:port of a broker")
+        raise ConfigError("kafka.bootstrap is not set", hint="set kafka.bootstrap to host:port of a broker")
     return servers
 
 
@@ -43,7 +43,7 @@ def security_options(settings: KafkaSettings) -> dict[str, Any]:
         if password is None:
             raise ConfigError(
                 f"kafka.security_protocol is {settings.security_protocol} but there is no password",
-                mend="set STREAM_AD__KAFKA__SASL_PASSWORD or kafka.sasl_password_file",
+                hint="set STREAM_AD__KAFKA__SASL_PASSWORD or kafka.sasl_password_file",
             )
         keep_out_of_logs(password)
         options["sasl_mechanism"] = settings.sasl_mechanism
@@ -116,16 +116,16 @@ def _meaning(error: Exception, settings: KafkaSettings, server: str) -> Exceptio
         said = next(iter(error.args), name)
         return AccessError(
             f"{broker} refused user {settings.sasl_username!r} by {settings.sasl_mechanism}: {said}",
-            mend="mend kafka.sasl_username, or the password in STREAM_AD__KAFKA__SASL_PASSWORD or its file",
+            hint="mend kafka.sasl_username, or the password in STREAM_AD__KAFKA__SASL_PASSWORD or its file",
         )
     if name in ("UnsupportedSaslMechanismError", "IllegalSaslStateError"):
         return AccessError(
             f"{broker} takes no {settings.sasl_mechanism} at this listener",
-            mend="set kafka.sasl_mechanism and kafka.security_protocol to what its listener is made for",
+            hint="set kafka.sasl_mechanism and kafka.security_protocol to what its listener is made for",
         )
     if isinstance(cause, asyncio.IncompleteReadError | ConnectionResetError):
         return UnavailableError(
             f"{broker} hung up on a client that speaks {protocol}",
-            mend="is it being started or stopped? Else set kafka.security_protocol to what its listener speaks",
+            hint="is it being started or stopped? Else set kafka.security_protocol to what its listener speaks",
         )
     return error if isinstance(error, OSError) else OSError(str(error))

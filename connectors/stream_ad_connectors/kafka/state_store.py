@@ -106,7 +106,7 @@ class KafkaStateStore:
         if partition >= self._partitions:
             raise ConfigError(
                 f"state topic {topic!r} has {self._partitions} partitions, a topic has more than {partition}",
-                mend="let the product grow it (restart a worker), or add partitions to it",
+                hint="let the product grow it (restart a worker), or add partitions to it",
             )
 
     async def _connected(self) -> AIOKafkaProducer:

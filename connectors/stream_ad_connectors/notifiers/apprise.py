@@ -36,7 +36,7 @@ class AppriseNotifier:
         except ImportError:
             raise ConfigError(
                 f"notify route {route!r} needs Apprise, which is not installed",
-                mend="pip install 'stream-ad[notify]'",
+                hint="pip install 'stream-ad[notify]'",
             ) from None
         self._apprise = apprise
         self._route = route
@@ -46,7 +46,7 @@ class AppriseNotifier:
         if service is None:
             raise ConfigError(
                 f"notify route {route!r}: its address is no URL that Apprise {apprise.__version__} knows",
-                mend="https://appriseit.com lists them; try it: stream-ad alerts --test-notification " + route,
+                hint="https://appriseit.com lists them; try it: stream-ad alerts --test-notification " + route,
             )
         if "overflow=" not in url:
             service.overflow_mode = apprise.OverflowMode.TRUNCATE

@@ -41,7 +41,7 @@ class FsProfileStore:
         try:
             self._fs, root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as error:
-            raise ConfigError(f"models.url {url!r}: {error}", mend="expected a directory or an fsspec URL") from error
+            raise ConfigError(f"models.url {url!r}: {error}", hint="expected a directory or an fsspec URL") from error
         self._root = str(root).rstrip("/")
 
     def save(self, profile: Profile, *, promote: bool) -> None:
@@ -55,7 +55,7 @@ class FsProfileStore:
             if there is not None and there != card:
                 raise ModelError(
                     f"profile {stem}: version {profile.version!r} exists with other contents",
-                    mend="give the new one a version of its own",
+                    hint="give the new one a version of its own",
                 )
             if self._bytes(f"{stem}.safetensors") != arrays:  # also mends what a power cut left behind
                 self._put(f"{stem}.safetensors", arrays)
@@ -75,7 +75,7 @@ class FsProfileStore:
                 stem = f"{folder}/{_version_name(version)}"
                 card = self._card(stem)
                 if card is None:
-                    raise ModelError(f"profile {stem}: promoted, but it is not there", mend="fit the series again")
+                    raise ModelError(f"profile {stem}: promoted, but it is not there", hint="fit the series again")
             else:
                 stem = f"{folder}/{_version_name(version)}"
                 card = self._card(stem)
@@ -88,7 +88,7 @@ class FsProfileStore:
                 )
             raw = self._bytes(f"{stem}.safetensors")
         if raw is None:
-            raise ModelError(f"profile {stem}: its arrays are not there", mend="fit the series again")
+            raise ModelError(f"profile {stem}: its arrays are not there", hint="fit the series again")
         return profile_of(card, raw, stem)
 
     def series(self, scorer: str) -> list[str]:
@@ -117,7 +117,7 @@ class FsProfileStore:
     def _card(self, stem: str) -> Card | None:
         card = self._read(f"{stem}.json", Card)
         if card is not None and card.format != FORMAT:
-            raise ModelError(f"profile {stem}: expected format {FORMAT}, found {card.format}", mend="upgrade stream-ad")
+            raise ModelError(f"profile {stem}: expected format {FORMAT}, found {card.format}", hint="upgrade stream-ad")
         return card
 
     def _read(self, path: str, of: type[_T]) -> _T | None:

@@ -13,7 +13,7 @@ __all__ = ["SCHEMA_VERSION", "connect", "reading", "transaction"]
 
 APPLICATION_ID = 0x73614431
 SCHEMA_VERSION = 1
-_MEND_PATH = "point store.path at another file"
+_HINT_PATH = "point store.path at another file"
 _PASSING = {
     sqlite3.SQLITE_FULL: ("free space on its disk", 5.0),
     sqlite3.SQLITE_BUSY: ("another process holds it", 1.0),
@@ -60,11 +60,11 @@ def connect(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
     thread, by one at a time.
     """
     if path.is_dir():
-        raise ConfigError(f"store {path}: expected a file, found a directory", mend=_MEND_PATH)
+        raise ConfigError(f"store {path}: expected a file, found a directory", hint=_HINT_PATH)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AccessError(f"store {path}: its directory cannot be made: {error.strerror}", mend=_MEND_PATH) from error
+        raise AccessError(f"store {path}: its directory cannot be made: {error.strerror}", hint=_HINT_PATH) from error
     with translated(path):
         connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     try:
@@ -100,12 +100,12 @@ def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
         if version > SCHEMA_VERSION:
             raise ConfigError(
                 f"store {path}: expected schema version {SCHEMA_VERSION}, found {version}, written by a newer release",
-                mend="upgrade stream-ad, or " + _MEND_PATH,
+                hint="upgrade stream-ad, or " + _HINT_PATH,
             )
         return True
     tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
     if application or version or tables:
-        raise ConfigError(f"store {path}: a SQLite database of another program", mend=_MEND_PATH)
+        raise ConfigError(f"store {path}: a SQLite database of another program", hint=_HINT_PATH)
     return False
 
 
@@ -162,12 +162,12 @@ def _translate(error: sqlite3.DatabaseError, path: Path) -> StreamAdError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     what = f"store {path}: {error}"
     if code in _PASSING:
-        mend, retry_after_s = _PASSING[code]
-        return UnavailableError(what, mend=mend, retry_after_s=retry_after_s)
+        hint, retry_after_s = _PASSING[code]
+        return UnavailableError(what, hint=hint, retry_after_s=retry_after_s)
     if code in _REFUSED:
-        return AccessError(what, mend="give this user the right to write the file and its directory")
+        return AccessError(what, hint="give this user the right to write the file and its directory")
     if code == sqlite3.SQLITE_NOTADB:
-        return ConfigError(f"store {path}: expected a SQLite database, found another file", mend=_MEND_PATH)
+        return ConfigError(f"store {path}: expected a SQLite database, found another file", hint=_HINT_PATH)
     if code == sqlite3.SQLITE_CORRUPT:
-        return DataError(f"store {path}: damaged: {error}", mend="restore it from a copy, or " + _MEND_PATH)
+        return DataError(f"store {path}: damaged: {error}", hint="restore it from a copy, or " + _HINT_PATH)
     return DataError(what)

@@ -103,7 +103,7 @@ class MatrixProfileScorer(PointwiseScorer):
         except ImportError as error:
             raise ConfigError(
                 f"scorer matrixprofile: expected stumpy to be installed, found: {error}",
-                mend="pip install 'stream-ad[matrixprofile]'",
+                hint="pip install 'stream-ad[matrixprofile]'",
             ) from error
 
     def learn(self, z: Float64) -> Learned:

@@ -17,9 +17,8 @@ __all__ = ["Condition", "autocorrelation", "condition", "condition_shared_mask",
 # The condition is standardised with this weight of prior variance 1: with nothing to see the prior alone remains, and
 # a constant window is divided by about .06, not by 0.
 _PRIOR_POINTS = 1 / 4
-# `autocorrelation`: fewest visible pairs a lag is judged by; mismatch (in window variances) over which its weight
-falls by e;
-# weight of the interpolated guide beside that of the best lag, 1
+# `autocorrelation`: fewest visible pairs a lag is judged by; mismatch (in window variances) over which its
+# weight falls by e; weight of the interpolated guide beside that of the best lag, 1
 _FEWEST_PAIRS = 8
 _SOFTNESS = 0.05
 _FALLBACK = 1e-3
@@ -31,8 +30,8 @@ class Condition:
     """What the denoiser may look at, standardised per window and channel by its own present points.
 
     values: [batch, window, channel] standardised, 0 where hidden. mask: 1.0 where present. guide: values drawn
-    on
-    linearly through the hidden points. echo: what the window's own repetitions say of every point (see `autocorrelation`).
+    on linearly through the hidden points. autocorrelation: what the window's own repetitions say of every point (see
+    `autocorrelation` below).
     centre, scale: [batch, 1, channel]; value = standardised * scale + centre.
     """
 

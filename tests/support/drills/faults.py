@@ -159,7 +159,7 @@ class Stage:
         with self._locks[f"{name} link"]:
             link.cut()
             time.sleep(fault.hold_s)
-            link.mend()
+            link.hint()
 
     def _slow(self, name: str, fault: Fault) -> None:
         """Half of them late answers, half a narrow line."""

@@ -59,10 +59,10 @@ class Link:
         self._count = 0
 
     def cut(self) -> None:
-        """Ends every connection and refuses new ones, until `mend`."""
+        """Ends every connection and refuses new ones, until `hint`."""
         _call(self._url, "POST", {"enabled": False})
 
-    def mend(self) -> None:
+    def hint(self) -> None:
         _call(self._url, "POST", {"enabled": True})
 
     def add(self, kind: str, stream: str, **attributes: int) -> str:

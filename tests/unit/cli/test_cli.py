@@ -150,7 +150,7 @@ def test_interrupt_is_quiet(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_errors_of_the_tree(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(settings: object) -> None:
-        raise UnavailableError("store away", mend="start it")
+        raise UnavailableError("store away", hint="start it")
 
     monkeypatch.setattr(wiring, "open_store", gone)
     told = run("status")

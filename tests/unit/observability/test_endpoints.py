@@ -78,7 +78,7 @@ class Moody:
 
     def write(self, outputs: Outputs) -> None:
         if not self.well:
-            raise UnavailableError("no answer", mend="wait")
+            raise UnavailableError("no answer", hint="wait")
 
     def close(self) -> None: ...
 

@@ -319,7 +319,7 @@ def test_protobuf_within_itself(opened: Opened) -> None:
 def test_a_descriptor_set_that_cannot_be(opened: Opened, schema: Any, message: str, said: str) -> None:
     with pytest.raises(ConfigError) as error:
         opened(schema, message=message)
-    assert re.search(said, f"{error.value.message} {error.value.mend}")
+    assert re.search(said, f"{error.value.message} {error.value.hint}")
 
 
 # ---- both
@@ -354,4 +354,4 @@ def test_a_missing_library_names_its_extra(
     keys = {"message": "m"} if form == "protobuf" else {}
     with pytest.raises(ConfigError) as error:
         open_decoder(tmp_path / "x", "", format=form, **keys)
-    assert error.value.mend == f"pip install 'stream-ad[{form}]'"
+    assert error.value.hint == f"pip install 'stream-ad[{form}]'"

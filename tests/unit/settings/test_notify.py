@@ -38,7 +38,7 @@ def test_an_address_in_the_file_or_of_no_route_is_refused(config: Path, monkeypa
     config.write_text(f"{whole}\n[notify.urls]\nteam = '{SECRET}'\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"holds notify.urls") as error:
         load_settings(config)
-    assert SECRET not in str(error.value) + error.value.mend
+    assert SECRET not in str(error.value) + error.value.hint
     config.write_text(whole, encoding="utf-8")
     monkeypatch.setenv("STREAM_AD__NOTIFY__URLS__BOSS", f"json://{SECRET}/")
     with pytest.raises(ConfigError, match=r"'boss', and the routes are \['night', 'team'\]") as error:
@@ -65,4 +65,4 @@ def test_what_makes_no_sense_is_refused(config: Path, old: str, new: str, words:
 def test_an_address_that_apprise_does_not_know_is_refused_unseen() -> None:
     with pytest.raises(ConfigError, match="is no URL that Apprise") as error:
         AppriseNotifier("team", f"carrier-pigeon://{SECRET}")
-    assert SECRET not in str(error.value) + error.value.mend
+    assert SECRET not in str(error.value) + error.value.hint

@@ -56,4 +56,4 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "stumpy", None)
     with pytest.raises(ConfigError, match="expected stumpy") as caught:
         MatrixProfileScorer()
-    assert "stream-ad[matrixprofile]" in caught.value.mend
+    assert "stream-ad[matrixprofile]" in caught.value.hint
