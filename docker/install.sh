@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs into a virtual environment of its own, every file checked against the hashes of the lock:
+# Installs into a separate virtual environment, every file checked against the hashes of the lock:
 #   install.sh libraries DIR    what the product needs at run time: the lock's versions, without its development tools
 #   install.sh product DIR      the product itself, from the working directory
 # TORCH_BACKEND, TORCH_INDEX, TORCH_SHA256: see README.md. PyTorch's own builds have hashes that the lock does not know.

@@ -1,8 +1,9 @@
-"""Durations and rates as people write them in settings: "500ms", "1h30min", "1 per week"."""
+"""Durations and rates as text of the settings: "500ms", "1h30min", "1 per week"."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Annotated
 
@@ -21,13 +22,14 @@ _UNITS = {
     "d": 86_400_000_000_000,
     "w": 604_800_000_000_000,
 }
-_WORDS = {"m": "min", "sec": "s", "second": "s", "minute": "min", "hr": "h", "hour": "h", "day": "d", "week": "w"}
+_ALIASES = {"m": "min", "sec": "s", "second": "s", "minute": "min", "hr": "h", "hour": "h", "day": "d", "week": "w"}
+_PERIODS = {"week": "7d", "month": "30d", "year": "365d", "day": "1d", "hour": "1h", "minute": "1min"}
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([A-Za-zµ]+)\s*")
-_MOST_NS = 2**63 - 1
+_MAX_NS = 2**63 - 1
 
 
 def duration_ns(text: str) -> int:
-    """Nanoseconds of "1s", "500ms", "5min", "1h30min", "1.5 days". ValueError when it is not a positive duration."""
+    """Nanoseconds of "1s", "500ms", "5min", "1h30min", "1.5 days". ValueError unless it is a positive duration."""
     total, at = Fraction(0), 0
     while at < len(text) or not text:
         part = _PART.match(text, at)
@@ -35,27 +37,26 @@ def duration_ns(text: str) -> int:
             raise ValueError(f"expected a duration with its unit, such as '1s', '500ms' or '5min', found {text!r}")
         total += Fraction(part[1]) * _unit_ns(part[2], text)
         at = part.end()
-    if not 1 <= total <= _MOST_NS:
+    if not 1 <= total <= _MAX_NS:
         raise ValueError(f"expected a positive duration, found {text!r}")
     return int(total)
 
 
 def _unit_ns(word: str, text: str) -> int:
-    """Of "D" as of "d", of "hours" as of "h"."""
+    """Ignores case and a plural s."""
     for unit in (word, word.lower(), word.lower().removesuffix("s")):
-        found = _UNITS.get(_WORDS.get(unit, unit))
+        found = _UNITS.get(_ALIASES.get(unit, unit))
         if found is not None:
             return found
     raise ValueError(f"expected a duration in one of {', '.join(_UNITS)}, found {text!r}")
 
 
 def rate_per_s(text: str) -> float:
-    """Times a second of "1 per week", "3 per day", "2 per 12h". ValueError when it is not a positive rate."""
+    """Events per second of "1 per week", "3 per day", "2 per 12h". ValueError unless it is a positive rate."""
     count, separator, period = text.partition(" per ")
     if not separator:
         raise ValueError(f"expected a rate such as '1 per week' or '3 per day', found {text!r}")
-    named = {"week": "7d", "month": "30d", "year": "365d", "day": "1d", "hour": "1h", "minute": "1min"}
-    period_ns = duration_ns(named.get(period.strip(), period.strip()))
+    period_ns = duration_ns(_PERIODS.get(period.strip(), period.strip()))
     try:
         number = float(count)
     except ValueError as error:
@@ -65,15 +66,13 @@ def rate_per_s(text: str) -> float:
     return number / (period_ns / 1e9)
 
 
-def _check_duration(text: str) -> str:
-    duration_ns(text)
-    return text
+def _checked_by(parse: Callable[[str], float]) -> AfterValidator:
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
 
 
-def _check_rate(text: str) -> str:
-    rate_per_s(text)
-    return text
-
-
-Duration = Annotated[str, AfterValidator(_check_duration)]
-Rate = Annotated[str, AfterValidator(_check_rate)]
+Duration = Annotated[str, _checked_by(duration_ns)]
+Rate = Annotated[str, _checked_by(rate_per_s)]

@@ -1,13 +1,13 @@
-"""Every error the product raises on purpose, one tree:
+"""Every error that the product raises on purpose, one tree:
 
 StreamAdError                 exit code 1
 ├── ConfigError               exit code 2: a setting is missing, broken or contradicts another
-│   └── OptionError           an argument of the SDK is wrong; a ValueError too
-├── UnavailableError          a broker, store or file cannot be reached; `retry_after_s` when it said so
+│   └── OptionError           an argument of the SDK is wrong; also a ValueError
+├── UnavailableError          a broker, store or file cannot be reached; `retry_after_s` when it named a time
 ├── AccessError               a broker or store refused our credentials or rights
-├── DataError                 data handed over by the user cannot be used
-│   ├── TableError            a frame or array handed to the SDK cannot be used; a ValueError and a TypeError too
-│   └── RecordError           one record of a stream cannot be used; it goes to the dead-letter topic
+├── DataError                 the user's data cannot be used
+│   ├── TableError            a frame or array given to the SDK cannot be used; also a ValueError and a TypeError
+│   └── RecordError           one record of a stream cannot be used; it becomes a dead-letter record
 └── ModelError                weights or a profile are missing, foreign or of another version
 """
 
@@ -32,7 +32,7 @@ SHOWN_CHARS = 80
 
 
 class StreamAdError(Exception):
-    """Base of all errors a user may want to catch. `hint` says what the user can do about it."""
+    """Base of all errors that a user may want to catch. hint: what the user can do about it."""
 
     exit_code = 1
 
@@ -52,11 +52,11 @@ class ConfigError(StreamAdError):
 
 
 class OptionError(ConfigError, ValueError):
-    """An argument of the SDK is wrong; a ValueError, as callers in the manner of scikit-learn expect."""
+    """An argument of the SDK is wrong; a ValueError, as scikit-learn users expect."""
 
 
 class UnavailableError(StreamAdError):
-    """Something outside cannot be reached now; trying again may help."""
+    """A dependency cannot be reached now; retrying may help. retry_after_s: when it asked for a pause."""
 
     def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -64,19 +64,19 @@ class UnavailableError(StreamAdError):
 
 
 class AccessError(StreamAdError):
-    """Credentials or rights were refused; trying again will not help."""
+    """A dependency refused the credentials or rights; retrying does not help."""
 
 
 class DataError(StreamAdError):
-    """Data handed over by the user cannot be used."""
+    """The user's data cannot be used."""
 
 
 class TableError(DataError, ValueError, TypeError):
-    """A frame or array handed to the SDK cannot be used: whichever of Python's two words a caller expects for it."""
+    """A frame or array given to the SDK cannot be used; a ValueError and a TypeError, whichever the caller expects."""
 
 
 class RecordError(DataError):
-    """One record of a stream cannot be used. `reason` is a stable word for the dead-letter header and the metrics."""
+    """One record of a stream cannot be used. reason: a stable word for the dead-letter header and the metrics."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -88,7 +88,7 @@ class ModelError(StreamAdError):
 
 
 def describe_found(found: object) -> str:
-    """A few words for a dead letter: scalars as they are (shortened to 80 characters), containers by their size."""
+    """Text of a found value for an error message: scalars in at most 80 characters, containers by their size."""
     if isinstance(found, dict):
         return f"an object of {len(found)} fields"
     if isinstance(found, list):

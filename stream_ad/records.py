@@ -1,15 +1,15 @@
-"""What flows through the product: frozen records, times in integer nanoseconds UTC, NaN = no reading.
+"""The values that flow through the product: frozen records, times in integer nanoseconds UTC, NaN = no reading.
 
-One tensor order: batch, window, channel. Scores travel as one columnar batch per series, so that a slot of
-200 channels costs arrays and not 200 objects.
+One axis order: batch, window, channel. Scores travel as columnar batches of one series: a slot of 200 channels costs
+arrays, not 200 objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ __all__ = [
     "Notification",
     "Observation",
     "Outputs",
+    "Partition",
     "ScoreBatch",
     "ScoreExtent",
     "ScoreTrace",
@@ -35,10 +36,15 @@ __all__ = [
     "severity",
 ]
 
+SILENT_RULE: Final = "silent"
+
+Partition = tuple[str, int]
+"""Topic and partition number."""
+
 
 @dataclass(frozen=True, slots=True)
 class SourcePosition:
-    """Where a record came from. `offset` is the record's own, not that of the next read."""
+    """Topic, partition and offset of one record. `offset` is the record's own, not the next one to read."""
 
     topic: str
     partition: int
@@ -47,7 +53,7 @@ class SourcePosition:
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """Bytes as they were read; `timestamp_ns` is the source's own time of the record (Kafka's timestamp)."""
+    """One undecoded record. timestamp_ns: the time the source gives it (Kafka's record timestamp), <= 0 = unknown."""
 
     position: SourcePosition
     timestamp_ns: int
@@ -57,7 +63,7 @@ class SourceRecord:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Readings of one series at one event time. `values` holds finite floats or NaN (a masked reading)."""
+    """The readings of one series at one event time. values: channel -> finite float, or NaN (a masked reading)."""
 
     series: str
     event_time_ns: int
@@ -66,7 +72,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Readings of one series at n event times, the same channels at each.
+    """The readings of one series at n event times, with the same channels at each.
 
     event_time_ns: int64 [n]; values: float64 [n, channel], finite or NaN (a masked reading).
     """
@@ -86,7 +92,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Rows of one series in the file's order (times may repeat and run backwards).
+    """The rows of one series in the order of its file; times may repeat and run backwards.
 
     times_ns: int64 [n], None where the file has no time column. values: float32 [n, channel], NaN = no reading.
     labels: int8 [n], None where the file has no label column.
@@ -104,9 +110,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record, or a reading of one, that could not be used; nothing is dropped without one of these.
+    """A record of which at least one part could not be used. The product drops nothing without a dead letter.
 
-    original_size, original_key_size: bytes of the record's value and key before they were cut; None = they are whole.
+    original_size, original_key_size: bytes of the record's value and key before truncation; None = not truncated.
     """
 
     record: SourceRecord
@@ -117,17 +123,20 @@ class DeadLetter:
 
     @property
     def whole(self) -> bool:
-        """The record's key and value are what came from the source."""
+        """Whether the record's key and value are untruncated."""
         return self.original_size is None and self.original_key_size is None
+
+
+_SLOT_ARRAYS = ("event_time_ns", "score", "value", "expected", "lower", "upper", "attribution", "revision")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreBatch:
-    """Scores of n consecutive-in-time slots of one series.
+    """Scores of n slots of one series, in time order.
 
     event_time_ns: int64 [n]; score: float64 [n], 1 = the threshold, higher = more anomalous.
-    value, expected, lower, upper, attribution: float32 [n, channel]; value NaN = no reading, which `imputed` marks;
-    each row of attribution sums to 1. revision: int32 [n], 0 first, higher when late data changed the score.
+    value, expected, lower, upper, attribution: float32 [n, channel]; value NaN = no reading, see `imputed`; each row
+    of attribution sums to 1. revision: int32 [n], 0 first, one more each time the slot's score is emitted again.
     alert_id: [n], "" outside an episode.
     """
 
@@ -152,10 +161,33 @@ class ScoreBatch:
         """bool [n, channel]: True where there was no reading."""
         return np.isnan(self.value)
 
+    def select(self, mask: NDArray[np.bool_]) -> ScoreBatch:
+        """The slots where `mask`, bool [n], is True."""
+        return self if mask.all() else self._at(np.flatnonzero(mask))
+
+    def head(self, count: int) -> ScoreBatch:
+        """At most the first `count` slots."""
+        return self._at(np.arange(min(count, len(self))))
+
+    @staticmethod
+    def merge(batches: Sequence[ScoreBatch]) -> ScoreBatch:
+        """One batch of at least one, of one series and one set of channels: in time order, each slot once, in its
+        highest revision."""
+        arrays: dict[str, Any] = {n: np.concatenate([getattr(batch, n) for batch in batches]) for n in _SLOT_ARRAYS}
+        ids = tuple(alert_id for batch in batches for alert_id in batch.alert_id)
+        order = np.lexsort((arrays["revision"], arrays["event_time_ns"]))
+        times = arrays["event_time_ns"][order]
+        newest = order[np.append(times[1:] != times[:-1], True)]
+        return replace(batches[-1], **arrays, alert_id=ids)._at(newest)
+
+    def _at(self, rows: NDArray[np.intp]) -> ScoreBatch:
+        arrays = {name: getattr(self, name)[rows] for name in _SLOT_ARRAYS}
+        return replace(self, **arrays, alert_id=tuple(self.alert_id[row] for row in rows.tolist()))
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreExtent:
-    """How many slots a range of scores holds, and the times of its first and last."""
+    """The number of scored slots in a range, and the event times of its first and last slot."""
 
     slots: int
     first_ns: int
@@ -164,10 +196,10 @@ class ScoreExtent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreTrace:
-    """Scores of one series as a plot draws them: slots of a range that keep its peaks.
+    """The scores of one series, downsampled for a plot such that peaks stay.
 
-    event_time_ns: int64 [n], rising; score: float64 [n]. slots: how many of the range have a score; n where
-    it was not thinned.
+    event_time_ns: int64 [n], rising; score: float64 [n]. slots: number of scored slots in the range; equal to n when
+    nothing was left out.
     """
 
     series: str
@@ -180,17 +212,14 @@ class ScoreTrace:
 
 
 def severity(score: float) -> Literal["normal", "warning", "critical"]:
-    """The word beside a score: over its threshold, or twice over it."""
+    """A score is a warning from the threshold (1.0) on, and critical from twice the threshold on."""
     if score >= 2.0:
         return "critical"
     return "warning" if score >= 1.0 else "normal"
 
 
-SILENT_RULE = "silent"
-
-
 class AlertState(StrEnum):
-    """WITHDRAWN: opened early on a silent series, and what came after it said otherwise; histories leave it out."""
+    """WITHDRAWN: a provisional score opened the alert and later data retracted it; alert histories leave it out."""
 
     OPEN = "open"
     UPDATE = "update"
@@ -200,7 +229,7 @@ class AlertState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AlertChannel:
-    """One channel that drives an alert, at the episode's peak."""
+    """One of the channels that drive an alert, with its values at the episode's peak. actual None = no reading."""
 
     channel: str
     attribution: float
@@ -212,9 +241,9 @@ class AlertChannel:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An episode of scores over the threshold. `id` = hash(series, rule, start): the same after any restart.
+    """An episode of scores over the threshold. `id` is a hash of series, rule and start: the same after any restart.
 
-    Rule SILENT_RULE: an episode without readings, from the last slot that had one; it has no peak and no channels.
+    Rule SILENT_RULE: an episode without readings that starts at the last slot with one; it has no peak, no channels.
     start_ns: first slot of the episode; likely_start_ns: where the score began to rise; detected_ns: the slot at
     which the episode opened; end_ns: last slot, None while it is open.
     """
@@ -241,7 +270,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A message for people, the same in plain text and in Markdown. title: plain, one line, fit for a phone."""
+    """A message for people, the same in plain text and in Markdown. title: one line of plain text, fit for a phone."""
 
     title: str
     text: str
@@ -251,7 +280,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class SeriesStatus:
-    """How far a series is; `ready_in_slots` counts slots until the first score (0 = scoring)."""
+    """Progress of one series. ready_in_slots: slots until its first score, 0 = scoring."""
 
     series: str
     state: Literal["filling", "scoring"]
@@ -271,7 +300,7 @@ class SeriesStatus:
 
 @dataclass(frozen=True, slots=True)
 class GroupLag:
-    """How far a group is behind in one partition; `committed` None = it never committed there."""
+    """A consumer group's lag in one partition. committed: None = the group never committed an offset there."""
 
     topic: str
     partition: int
@@ -286,7 +315,7 @@ class GroupLag:
 
 @dataclass(slots=True)
 class Outputs:
-    """What the pipeline puts out between two deliveries; the one record that grows."""
+    """What the pipeline emits between two deliveries. The one mutable record: its lists grow."""
 
     scores: list[ScoreBatch] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)

@@ -1,15 +1,14 @@
 """Accuracy of the product's scorers on labelled public series, every row through the pipeline of `stream-ad backtest`.
 
-    python -m benchmarks.accuracy.accuracy --data DIR --out FILE.json [--seeds 0,1] [--jobs N] [--rows
-        universal,memory] [--all]
+    make bench-accuracy DATA=DIR ARGS="[--seeds 0,1] [--jobs N] [--rows universal,memory] [--all]"
 
 Table 1: the series of DIR/tsb_ad_m_published.csv, their first `train_rows` rows fitted, all rows scored, VUS-PR with
-the file's window, beside the published figures of its other columns. With `--all`: table 2, every other labelled series
-of DIR, fitted on its train file, VUS-PR with a window of 100; table 3, both together, by series and with each data set
-weighing alike, and the first row against the better of the rows without a network, series for series; and NAB's own
+the file's window, and the published figures of its other columns. With `--all`: table 2, every other labelled series
+of DIR, fitted on its train file, VUS-PR with a window of 100; table 3, both together, by series and with equal
+weights of data sets, and the first row against the better of the rows without a network, by series; and NAB's own
 score over NAB's files. Each table is followed by the other metrics. Rows that depend on a seed are measured with each,
 the others once. One setting for all; labels are read by metrics alone. Results are kept in FILE.json as they come: a
-second call goes on where the first stopped (same metrics, and each scorer of the same version).
+second call resumes where the first stopped (same metrics, and each scorer of the same version).
 """
 
 from __future__ import annotations
@@ -114,18 +113,18 @@ def conclude(results: Results, rows: Sequence[str], data: Path) -> None:
         "every": "all series",
     }
     for name, table in tables.items():
-        beside = published_rows(data) if name == "published" else {}
-        print_table(f"VUS-PR, {titles[name]}: means over series and data sets (number of series)", table | beside)
+        published = published_rows(data) if name == "published" else {}
+        print_table(f"VUS-PR, {titles[name]}: means over series and data sets (number of series)", table | published)
         print_metrics(f"Other metrics, {titles[name]}: means; delays are medians, in rows", table)
-    told: dict[str, Any] = {"tables": {name: summary(table) for name, table in tables.items()}}
+    summaries: dict[str, Any] = {"tables": {name: summary(table) for name, table in tables.items()}}
     widest = tables.get("every", tables["published"])
     if rows[0] in widest and rows[0] not in NO_NETWORK and any(row in widest for row in NO_NETWORK):
-        told["against_no_network"] = against(widest, rows[0], NO_NETWORK)
+        summaries["against_no_network"] = against(widest, rows[0], NO_NETWORK)
         title = f"VUS-PR of {rows[0]} less the better of {', '.join(NO_NETWORK)}: mean, 95% bootstrap interval"
-        print_against(title, told["against_no_network"])
-    told["nab"] = nab_summary(results.table("nab", [*rows, NULL]))
-    print_nab(told["nab"])
-    results.write(told)
+        print_against(title, summaries["against_no_network"])
+    summaries["nab"] = nab_summary(results.table("nab", [*rows, NULL]))
+    print_nab(summaries["nab"])
+    results.write(summaries)
 
 
 def main() -> None:

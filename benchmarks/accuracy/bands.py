@@ -1,12 +1,12 @@
-"""Do bands hold what they state? Held-back normal data, bands of one pass and of draws, and what draws cost.
+"""Coverage of prediction intervals on held-back normal data: of one pass and of draws, and what draws cost.
 
-    python -m benchmarks.accuracy.bands --data DIR --out FILE.json [--seed S] [--jobs N] [--draws D]
+    make bench-bands DATA=DIR ARGS="[--seed S] [--jobs N] [--draws D]"
 
-Every series' train part: z-scored on its first 70%, errors of that part fit the series' own bands, the last 30% is
-held back. One pass: the 16 rows that end 16 rows before a window's end, under 16-step gratings (as the default scorer
-sees them). Draws: all rows hidden by one grating, bands between their quantiles. No labels are read.
-`score` is the interval score of the 90% bands (Gneiting, Raftery 2007, eq. 43) in z-scores, lower is better; the table
-has its median over series.
+Every series' train part: z-scored on its first 70%, errors of that part fit the series' intervals, the last 30% is held
+back. One pass: the 16 rows that end 16 rows before a window's end, under 16-step stripes (as the default scorer
+sees them). Draws: all rows hidden by one stripe mask, intervals between their quantiles. No labels are read.
+`score` is the interval score of the 90% intervals (Gneiting, Raftery 2007, eq. 43) in z-scores, lower is better; the
+table has its median over series.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ import torch
 from numpy.typing import NDArray
 from stream_ad_models.imputer.conditioning import condition
 from stream_ad_models.imputer.imputer import UniversalImputer
-from stream_ad_models.imputer.intervals import BAND_LEVELS, series_bands
+from stream_ad_models.imputer.intervals import INTERVAL_LEVELS, series_intervals
 from stream_ad_models.imputer.masks import complementary_stripes
-from stream_ad_models.research.conditional import impute_masked
-from stream_ad_models.research.sampler import Solver, sample_targets
+from stream_ad_models.research.sampler import Solver, impute_masked, sample_targets
 from stream_ad_models.scorer.normaliser import Normaliser
 
 from benchmarks.accuracy.harness import Results, environment, parser_of, run
@@ -35,7 +34,7 @@ from stream_ad.errors import DataError
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-WINDOW, HOP, GRATING = 128, 16, 16
+WINDOW, HOP, STRIPE = 128, 16, 16
 HISTORY_SHARE = 0.7
 MOST_WINDOWS = 400
 DRAWN_WINDOWS, DRAWN_CHANNELS = 2, 2
@@ -68,8 +67,8 @@ def measure(task: State, data: Path) -> dict[str, Any]:
     history, held = _parts(data / task.dataset / f"{task.series}.train.parquet")
     imputer = UniversalImputer.load()
     (fit_error, fit_std), (error, std) = (_block_errors(imputer, part) for part in (history, held))
-    card = np.array([imputer.band_factor(level) for level in BAND_LEVELS])
-    own = series_bands((fit_error / fit_std).reshape(-1, fit_error.shape[2]), card)
+    card = np.array([imputer.interval_factor(level) for level in INTERVAL_LEVELS])
+    own = series_intervals((fit_error / fit_std).reshape(-1, fit_error.shape[2]), card.tolist())
     factors = {"one pass, card": np.broadcast_to(card[:, None], own.shape), "one pass, series": own}
     variants = {name: _judged(error, [half * std for half in factor]) for name, factor in factors.items()}
     variants |= _draws(imputer, held, task, factors)
@@ -109,7 +108,7 @@ def _windows(rows: Float32, most: int) -> Float32:
 def _block_errors(imputer: UniversalImputer, rows: Float32) -> tuple[Float32, Float32]:
     """Errors and predictive standard deviations of each window's block: float32 [window, hop, channel]."""
     block = slice(WINDOW - 2 * HOP, WINDOW - HOP)
-    visible = next(mask for mask in complementary_stripes(WINDOW, GRATING) if not mask[block].any())
+    visible = next(mask for mask in complementary_stripes(WINDOW, STRIPE) if not mask[block].any())
     windows = _windows(rows, MOST_WINDOWS)
     errors, stds = [], []
     for first in range(0, len(windows), 64):
@@ -121,11 +120,11 @@ def _block_errors(imputer: UniversalImputer, rows: Float32) -> tuple[Float32, Fl
 
 
 def _judged(error: Float32, halves: list[Float64], middle: Float64 | float = 0.0) -> dict[str, float]:
-    """Share of the readings inside each band, and the 90% band's interval score. error: reading - mean, NaN = none;
+    """Share of the readings inside each interval, and the 90% one's interval score. error: reading - mean, NaN = none;
     halves: half-widths by level about `middle`, which is relative to the mean."""
     seen = ~np.isnan(error)
     off = np.abs(np.where(seen, error, 0.0) - middle)
-    out = {str(level): float((off <= half)[seen].mean()) for level, half in zip(BAND_LEVELS, halves, strict=True)}
+    out = {str(level): float((off <= half)[seen].mean()) for level, half in zip(INTERVAL_LEVELS, halves, strict=True)}
     half = np.broadcast_to(halves[1], error.shape)
     return out | {"score": float((2 * half + 2 / 0.1 * np.maximum(off - half, 0.0))[seen].mean())}
 
@@ -133,9 +132,9 @@ def _judged(error: Float32, halves: list[Float64], middle: Float64 | float = 0.0
 def _draws(
     imputer: UniversalImputer, held: Float32, task: State, factors: dict[str, Float64]
 ) -> dict[str, dict[str, float]]:
-    """Each sampler's bands on a few windows, beside those of one pass on the same points."""
+    """Each sampler's intervals on a few windows, and those of one pass on the same points."""
     windows = np.nan_to_num(_windows(held, DRAWN_WINDOWS)[:, :, :DRAWN_CHANNELS])
-    visible = complementary_stripes(WINDOW, GRATING)[1]
+    visible = complementary_stripes(WINDOW, STRIPE)[1]
     mask = np.broadcast_to(visible[:, None], windows.shape)
     hidden = ~visible
     imputed = impute_masked(imputer, windows, mask)
@@ -157,19 +156,23 @@ def _draws(
 
 
 def _of_draws(draws: Float32, truth: Float32) -> dict[str, float]:
-    """draws: [draw, ...]; quantiles at p (n + 1), so that few draws do not make bands narrow."""
-    edges = [np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull") for level in BAND_LEVELS]
+    """draws: [draw, ...]; quantiles at p (n + 1), so that few draws do not make intervals narrow."""
+    bounds = [
+        np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0, method="weibull") for level in INTERVAL_LEVELS
+    ]
     out = {
         str(level): float(((truth >= low) & (truth <= high)).mean())
-        for level, (low, high) in zip(BAND_LEVELS, edges, strict=True)
+        for level, (low, high) in zip(INTERVAL_LEVELS, bounds, strict=True)
     }
-    low, high = edges[1]
+    low, high = bounds[1]
     beyond = np.maximum(low - truth, 0.0) + np.maximum(truth - high, 0.0)
     return out | {"score": float((high - low + 2 / 0.1 * beyond).mean())}
 
 
 def _mean_coverage(results: list[dict[str, Any]], name: str, dataset: str) -> Float64:
-    shares = [[r["variants"][name][str(level)] for level in BAND_LEVELS] for r in results if r["dataset"] == dataset]
+    shares = [
+        [r["variants"][name][str(level)] for level in INTERVAL_LEVELS] for r in results if r["dataset"] == dataset
+    ]
     return np.asarray(np.mean(shares, axis=0))
 
 
@@ -178,7 +181,7 @@ def show(results: list[dict[str, Any]]) -> dict[str, Any]:
     datasets = sorted({result["dataset"] for result in results})
     names = list(results[0]["variants"])
     counts = {dataset: sum(result["dataset"] == dataset for result in results) for dataset in datasets}
-    print(f"\nreadings inside the {', '.join(f'{level:.0%}' for level in BAND_LEVELS)} bands, % (series)")
+    print(f"\nreadings inside the {', '.join(f'{level:.0%}' for level in INTERVAL_LEVELS)} intervals, % (series)")
     print(
         f"{'':30s}"
         + "".join(f"{d[:10] + f' ({n})':>18s}" for d, n in counts.items())
@@ -187,7 +190,7 @@ def show(results: list[dict[str, Any]]) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for name in names:
         cells = np.array([_mean_coverage(results, name, dataset) for dataset in datasets])
-        off = int((np.abs(cells - BAND_LEVELS) > 0.03).sum())
+        off = int((np.abs(cells - INTERVAL_LEVELS) > 0.03).sum())
         mean = cells.mean(axis=0)
         score = float(np.median([r["variants"][name]["score"] for r in results]))
         text = "".join(f"{'  '.join(f'{100 * share:4.1f}' for share in row):>18s}" for row in [*cells, mean])

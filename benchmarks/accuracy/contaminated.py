@@ -1,12 +1,11 @@
 """Accuracy when the history that is fitted holds anomalies that nobody marked.
 
-    python -m benchmarks.accuracy.contaminated --data DIR --out FILE.json [--seed S] [--jobs N] [--rows
-        universal,memory]
+    make bench-contaminated DATA=DIR ARGS="[--seed S] [--jobs N] [--rows universal,memory]"
 
 Series: at most 4 of each data set, evenly spaced among those with an anomaly among the first 4,000 scored rows; these
 alone are scored, the last 8,000 rows before them fitted. Anomalies (levels, spikes, noise, segments of another time, by
 turns) are put into the fitted part until 0, 1, 5, 10 and 20% of its rows are theirs. VUS-PR; loss = 1 - mean / mean
-with none put in. What a history holds of its own accord comes on top.
+with none put in. Anomalies already in a history add to this.
 """
 
 from __future__ import annotations

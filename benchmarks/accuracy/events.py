@@ -73,7 +73,7 @@ def point_adjusted_f1(labels: ArrayLike, scores: ArrayLike) -> float:
     """Best F1 over thresholds when one alarm inside an event makes all its rows hits.
 
     Random scores do well by it (Kim et al., "Towards a rigorous evaluation of time-series anomaly detection", AAAI
-    2022): not to be told without a random scorer's beside it.
+    2022): never reported without that of a random scorer.
     """
     truth, score = checked(labels, scores)
     runs = label_runs(truth)

@@ -1,7 +1,6 @@
 """Accuracy and cost of the families of diffusion scores, through the pipeline's own code.
 
-    python -m benchmarks.accuracy.families --data DIR --out FILE.json [--every N] [--most-rows R] [--rows
-        density] [--jobs N]
+    make bench-families DATA=DIR ARGS="[--every N] [--most-rows R] [--rows density] [--jobs N]"
 
 Series: every N-th of the labelled ones in alphabetical order, their first R rows (chosen without labels; a
 series with no anomaly there drops out), VUS-PR with a window of 100. Rows: stream_ad_models.research.families, all

@@ -1,7 +1,7 @@
 """What the accuracy benchmarks share: rows, tasks over labelled series, a resumable result file, a pool, tables.
 
 A script defines a frozen dataclass with the fields of `Work` and a module-level function that measures one of them,
-and hands both to `run`. Scripts are run as `python benchmarks/NAME.py`, so this is `from harness import ...` there.
+and passes both to `run`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks.lib.about import about
+from benchmarks.lib.about import about, argument_parser
 from stream_ad.errors import DataError
 from stream_ad.offline.backtest import Case, score_case
 from stream_ad.ports import Scorer
 from stream_ad.settings import Settings
 from stream_ad.wiring import SCORERS
+from stream_ad.wiring.scorers import FAMILIES
 
 Float64 = NDArray[np.float64]
 Result = dict[str, Any]
@@ -68,9 +69,13 @@ def _without(part: str) -> Scorer:
     from stream_ad_models.scorer.imputation_scorer import ImputationScorer
 
     imputer = None if part == "imputer" else UniversalImputer.load()
-    families = [family for name, family in FEATURE_SETS.items() if name != part]
+    feature_sets = [each for name, each in FEATURE_SETS.items() if name != part]
     return ImputationScorer(
-        imputer, families=families, forecasts=part != "forecast", flags=part != "flags", grows=part != "growth"
+        imputer,
+        feature_sets=feature_sets,
+        forecast=part != "forecast",
+        binary_channels=part != "flags",
+        online_memory=part != "growth",
     )
 
 
@@ -80,7 +85,7 @@ ROWS: dict[str, Callable[..., Scorer] | None] = {
     name: partial(_named, name) for name in SCORERS if name not in NEEDS_TRAINING
 }
 ROWS["random"] = None
-DEFAULT_ROWS = tuple(ROWS)
+DEFAULT_ROWS = tuple(row for row in ROWS if row not in FAMILIES)  # these have families.py
 for _steps in (0, 16, 32, 64):
     ROWS[f"delay-{_steps}"] = partial(_delayed, _steps)
 for _part in ("imputer", "forecast", "levels", "spectrum", "shape", "flags", "growth"):
@@ -102,9 +107,8 @@ def takes_seed(row: str) -> bool:
 
 def parser_of(doc: str | None, rows: Sequence[str] = ()) -> argparse.ArgumentParser:
     """What every script here asks for; rows: those that --rows stands for when it is not given (none: no --rows)."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(doc)
     parser.add_argument("--data", type=Path, required=True, help="directory of labelled series")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file; goes on where it stops")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     if rows:
         parser.add_argument("--rows", default=",".join(rows), help="comma-separated")
@@ -210,7 +214,7 @@ def environment(seeds: Sequence[int], rows: Iterable[str] = tuple(ROWS)) -> dict
 class Results:
     """What has been measured, in a JSON file from the first result on.
 
-    about: `environment` and what else tells results apart; `measures` (a number that a script raises when it measures
+    about: `environment` and what else distinguishes results; `measures` (a number that a script raises when it measures
     something else) and each row's scorer version decide whether results of an earlier call are kept.
     """
 
@@ -260,22 +264,22 @@ def run(
     """Measures what `results` lacks; a result holds `row`, `table`, `seconds` and the figure that `show` names."""
     todo = [task for task in tasks if task.key not in results.found]
     # spawn: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool, _progress(len(tasks), len(todo)) as tell:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool, _progress(len(tasks), len(todo)) as report:
         waiting: dict[Future[Result], AnyWork] = {pool.submit(measure, task, data): task for task in todo}
         for done in as_completed(waiting):
             task = waiting[done]
             try:
                 result = done.result()
             except DataError as error:
-                tell(f"{task.key}: left out: {error}")
+                report(f"{task.key}: left out: {error}")
                 continue
             results.add(task, result)
-            tell(f"{task.key}: {result[show]:.3f} in {result['seconds']:.1f} s")
+            report(f"{task.key}: {result[show]:.3f} in {result['seconds']:.1f} s")
 
 
 @contextmanager
 def _progress(tasks: int, todo: int) -> Iterator[Callable[[str], None]]:
-    """Tells of each finished task: a bar on a terminal, numbered lines elsewhere."""
+    """Reports each finished task: a bar on a terminal, numbered lines elsewhere."""
     console = Console()
     console.print(f"{tasks} to measure, {tasks - todo} of them done before", highlight=False)
     if not console.is_terminal:

@@ -1,6 +1,6 @@
 """Known anomalies in later normal data: what each row finds of which kind, and which channel it names.
 
-    python -m benchmarks.accuracy.injected --data DIR --out FILE.json [--seed S] [--jobs N] [--rows universal,memory]
+    make bench-injected DATA=DIR ARGS="[--seed S] [--jobs N] [--rows universal,memory]"
 
 Series: at most 24, evenly spaced among those of DIR whose train part holds 1,500 rows or more, none labelled, and a
 channel with more than two different readings; their first 6,000 rows. The first 60% are fitted; the rest is scored
@@ -23,7 +23,7 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from stream_ad_models.baselines.base import Arrays, Learned, PointErrors, PointwiseScorer, PointwiseSession
+from stream_ad_models.baselines.base import Arrays, ErrorFunction, Learned, PointErrors, PointwiseScorer
 from stream_ad_models.baselines.control import differences
 from stream_ad_models.research.injection import CONTEXTUAL, KINDS, inject, moving_channels
 
@@ -52,22 +52,15 @@ NO_NETWORK = ("memory", "control", "first-difference", "ar")
 
 
 class FirstDifferenceScorer(PointwiseScorer):
-    """The control's second map alone."""
+    """The control's second component alone."""
 
     name = "first-difference"
-    version = "1"
 
     def learn(self, z: NDArray[np.float64]) -> Learned:
         return Learned({}, [differences(z)])
 
-    def open(self, arrays: Arrays) -> PointwiseSession:
-        return FirstDifferenceSession(arrays)
-
-
-class FirstDifferenceSession(PointwiseSession):
-    def errors(self, z: NDArray[np.float64], end_slot: int) -> PointErrors:
-        del end_slot  # nothing runs from window to window
-        return PointErrors([differences(z)], np.zeros_like(z), np.ones_like(z))
+    def error_function(self, arrays: Arrays) -> ErrorFunction:
+        return lambda z, _: PointErrors([differences(z)], np.zeros_like(z), np.ones_like(z))
 
 
 ROWS["first-difference"] = FirstDifferenceScorer
@@ -137,13 +130,13 @@ def measure(trial: Trial, data: Path) -> Result:
         )
         score = filled(scored.score)[lead:]
         kinds[kind] = {"ap": auc_pr(changed.label, score), "share": float(changed.label.mean())} | attributed(
-            scored.attribution[lead:], score > scorer.edge(STEP_S), changed, moving_channels(later)
+            scored.attribution[lead:], score > scorer.held_out_q99(STEP_S), changed, moving_channels(later)
         )
     plain = score_frames(frame.iloc[:cut], frame.iloc[cut - lead :], scorer, trial.dataset, trial.series)
     return asdict(trial) | {
         "kinds": kinds,
         "contextual": float(np.mean([kinds[kind]["ap"] for kind in CONTEXTUAL if kind in kinds])),
-        "over_edge": float(np.mean(filled(plain.score)[lead:] > scorer.edge(STEP_S))),
+        "over_edge": float(np.mean(filled(plain.score)[lead:] > scorer.held_out_q99(STEP_S))),
         "sum_error": _sum_error(plain),
         "rows": len(frame),
         "channels": int(moving_channels(later).sum()),
@@ -154,8 +147,8 @@ def measure(trial: Trial, data: Path) -> Result:
 def attributed(
     attribution: NDArray[np.float32], over: NDArray[np.bool_], changed: Change, moving: NDArray[np.bool_]
 ) -> Result:
-    """Of the injected slots over the edge: how many there are, in how many an injected channel comes first or among
-    the first three, and how many a random order of the moving channels would have."""
+    """Of the injected slots over the held-out 99% quantile: their number, how often an injected channel is first or
+    among the first three, and how often in a random order of the moving channels."""
     at = np.flatnonzero(over & changed.label)
     order = np.argsort(-attribution[at], axis=1, kind="stable")
     hit = np.take_along_axis(changed.channels[at], order, axis=1)
@@ -247,7 +240,7 @@ def show(found: Result) -> None:
             f"\n{OWN} over {margin['over']}, contextual: {margin['mean']:+.3f}, 95% interval {margin['low']:+.3f} to"
             f" {margin['high']:+.3f} over {margin['series']} series"
         )
-    print("\nAn injected channel comes first / among three (by chance), of the injected slots over the edge")
+    print("\nAn injected channel is first / among three (by chance), of the injected slots over the held-out q99")
     for row, kinds in found["attribution"].items():
         for kind, v in kinds.items():
             print(

@@ -1,6 +1,6 @@
 """Accuracy with readings missing from what is scored: at random, in blocks, whole channels.
 
-    python -m benchmarks.accuracy.missing --data DIR --out FILE.json [--seed S] [--jobs N] [--rows universal,memory]
+    make bench-missing DATA=DIR ARGS="[--seed S] [--jobs N] [--rows universal,memory]"
 
 Series: at most 4 of each data set, evenly spaced among those with an anomaly among the first 4,000 scored rows; these
 alone are scored, the last 8,000 rows before them fitted. Nothing is missing from the fitted part; 10, 30 and 50% are
@@ -137,7 +137,7 @@ def show(found: Result) -> None:
 
 
 def by_dataset(results: Sequence[Result]) -> None:
-    """The default with 30% missing at random, beside nothing missing."""
+    """The default with 30% missing at random and with nothing missing."""
     column = name_of("random", 0.3)
     print(f"\n{OWN}: VUS-PR with nothing missing, {column}")
     for dataset in sorted({r["dataset"] for r in results}):

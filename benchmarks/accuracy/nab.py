@@ -4,9 +4,9 @@ A file is its train part (which is NAB's probationary beginning: its rows do not
 are the runs of its labels. Three scores, each at its own best threshold:
 
 `nab`         NAB's own: every row over the threshold is an alarm, and a false one costs, row after row;
-`nab_alerts`  as the product tells alarms: an episode is told once, by its first row over the threshold after the
+`nab_alerts`  as the product alerts: an episode counts once, by its first row over the threshold after the
               quiet rows that alerts.cooldown_steps asks for;
-`nab_told`    the same, counted at the row by which its score is told at the latest, delay + hop - 1 rows later.
+`nab_told`    the same, counted at the row by which its score is emitted at the latest, delay + hop - 1 rows later.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from stream_ad.settings import Settings
 FOLDERS = ("NAB", "NAB_artificialNoAnomaly")
 NULL = "null"
 RANDOM_SEEDS = 20  # the random row's own: single ones are 5 apart
-WAYS = {"nab": "rows", "nab_alerts": "alerts", "nab_told": "alerts as told"}
+WAYS = {"nab": "rows", "nab_alerts": "alerts", "nab_told": "alerts as emitted"}
 
 # By benchmarks.accuracy.nab_score from the detectors' scores that NAB keeps (github.com/numenta/NAB at
 # ea702d7, results/): on its
@@ -117,7 +117,7 @@ def _file(task: NabTask, data: Path, test: Path) -> NabFile:
 
 
 def _later(file: NabFile, rows: int) -> NabFile:
-    """What is told after the file's end is not told."""
+    """Scores emitted after the end of the file do not count."""
     moved = np.full(len(file.scores), np.nan)
     moved[rows:] = file.scores[: len(moved) - rows]
     return NabFile(moved, file.windows, file.skipped)
@@ -125,27 +125,27 @@ def _later(file: NabFile, rows: int) -> NabFile:
 
 def summary(table: Table) -> dict[str, Any]:
     """Of each row: the means over seeds, and the spread."""
-    told = {}
+    figures = {}
     for row, results in table.items():
-        told[row] = {name: results[0][name] for name in ("windows", "files", "lag_rows")}
+        figures[row] = {name: results[0][name] for name in ("windows", "files", "lag_rows")}
         for way in WAYS:
             values = [r[way] for r in results]
-            told[row][way] = float(np.mean(values))
-            told[row][f"{way}_spread"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            figures[row][way] = float(np.mean(values))
+            figures[row][f"{way}_spread"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
             for count in ("found", "false_alarms"):
-                told[row][f"{way}_{count}"] = float(np.mean([r[f"{way}_at"][count] for r in results]))
-    return told
+                figures[row][f"{way}_{count}"] = float(np.mean([r[f"{way}_at"][count] for r in results]))
+    return figures
 
 
-def print_nab(told: Mapping[str, Mapping[str, Any]]) -> None:
-    if not told:
+def print_nab(figures: Mapping[str, Mapping[str, Any]]) -> None:
+    if not figures:
         return
-    some = next(iter(told.values()))
+    some = next(iter(figures.values()))
     files, windows = some["files"], some["windows"]
-    width = max(map(len, [*told, *PUBLISHED])) + 11
+    width = max(map(len, [*figures, *PUBLISHED])) + 11
     print(f"\nNAB's score, standard profile, {files} files, {windows} windows: score (windows found, false alarms)")
     print(f"{'':{width}s}  " + "  ".join(f"{title:>22s}" for title in WAYS.values()))
-    for row, d in told.items():
+    for row, d in figures.items():
         cells = []
         for way in WAYS:
             spread = "" if d[f"{way}_spread"] is None else f" ±{d[f'{way}_spread']:.1f}"

@@ -57,7 +57,7 @@ def probation_rows(rows: int) -> int:
 def nab_score(files: Sequence[NabFile], quiet_rows: int = 0) -> NabScore:
     """The corpus' score at its best threshold. ValueError without any window.
 
-    quiet_rows: 0 as NAB has it, every row at or over the threshold is an alarm of its own; else an alarm is told once,
+    quiet_rows: 0 as NAB has it, every row at or over the threshold is a separate alarm; else an alarm counts once,
     by the first row after that many below the threshold.
     """
     windows = sum(len(file.windows) for file in files)

@@ -1,11 +1,11 @@
 """What waiting and having seen little cost: VUS-PR by delay and hop, and by the rows that a series has been seen for.
 
-    python -m benchmarks.accuracy.streaming --data DIR --out FILE.json [--seed S] [--jobs N] [--hops 4,8,16,32,64]
-        [--part P] [--rows universal,memory]
+    make bench-streaming DATA=DIR ARGS="[--seed S] [--jobs N] [--hops 4,8,16,32,64] [--part P]
+        [--rows universal,memory]"
 
 Delay and hop (part `delay`): the series of DIR/tsb_ad_m_published.csv as in accuracy.py, the default and the
 no-network rows with every delay and hop that they can be made with (others are left blank). A slot waits `delay`
-later slots and up to `hop` - 1 more for the next window. The plot goes beside FILE.json.
+later slots and up to `hop` - 1 more for the next window. The plot is written next to FILE.json.
 
 Seen (part `seen`): at most 4 series of each data set, the first 4,000 rows after the training part, fitted on the
 last 128, 256, ... rows of the training part or all of it (8,000 at most): how good a series is scored that many

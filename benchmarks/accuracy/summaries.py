@@ -15,7 +15,7 @@ Series = tuple[str, str, str]  # table, data set, series
 DRAWS = 10_000
 PLAIN = ("auc_pr", "auc_roc", "vus_roc", "recall_1", "recall_3", "recall_10")
 DELAYS = ("delay_1", "delay_3", "delay_10")
-ADJUSTED = "pa_f1"  # told only beside a random scorer's
+ADJUSTED = "pa_f1"  # reported only with that of a random scorer
 
 
 def by_series(results: Sequence[Result], metric: str) -> dict[Series, float]:
@@ -28,7 +28,7 @@ def by_series(results: Sequence[Result], metric: str) -> dict[Series, float]:
 
 
 def by_dataset(values: Mapping[Series, float]) -> dict[str, float]:
-    """Mean of each data set; their mean is the one in which each data set weighs alike."""
+    """Mean of each data set; their mean is the one in which each data set has the same weight."""
     found = defaultdict(list)
     for (_, dataset, _), value in sorted(values.items()):
         found[dataset].append(value)
@@ -45,11 +45,11 @@ def spread(results: Sequence[Result], metric: str) -> float | None:
 
 def summary(table: Table) -> dict[str, dict[str, Any]]:
     """Of each row: VUS-PR in means, by data set and spread over seeds; means of the rest; medians of delays."""
-    told = {}
+    found = {}
     for row, results in table.items():
         vus = by_series(results, "vus_pr")
         sets = by_dataset(vus)
-        told[row] = {
+        found[row] = {
             "series": len(vus),
             "vus_pr": float(np.mean(list(vus.values()))),
             "vus_pr_spread": spread(results, "vus_pr"),
@@ -58,11 +58,11 @@ def summary(table: Table) -> dict[str, dict[str, Any]]:
         }
         for metric in (*PLAIN, ADJUSTED):
             if values := list(by_series(results, metric).values()):
-                told[row][metric] = float(np.mean(values))
+                found[row][metric] = float(np.mean(values))
         for metric in DELAYS:
             if values := list(by_series(results, metric).values()):
-                told[row][metric] = float(np.median(values))
-    return told
+                found[row][metric] = float(np.median(values))
+    return found
 
 
 def paired_interval(
@@ -70,7 +70,7 @@ def paired_interval(
 ) -> dict[str, dict[str, Any]]:
     """Mean difference first - second of the series that both have, with its 95% bootstrap interval.
 
-    Series are drawn anew within each data set. Keys: "series" (all weigh alike), "sets" (data sets weigh alike), and
+    Series are drawn anew within each data set. Keys: "series" (equal weights), "sets" (equal weights of data sets), and
     each data set. A data set of one series has an interval of no width.
     """
     differences = defaultdict(list)
@@ -123,11 +123,11 @@ def print_against(title: str, found: Mapping[str, Mapping[str, Any]]) -> None:
 
 def print_metrics(title: str, table: Table) -> None:
     """The other metrics; point-adjusted F1 only when the random row is among them."""
-    told = summary(table)
+    found = summary(table)
     metrics = (*PLAIN, *DELAYS, *([ADJUSTED] if "random" in table else []))
-    width = max(map(len, told), default=0)
+    width = max(map(len, found), default=0)
     print(f"\n{title}\n{'':{width}s}  " + "  ".join(f"{metric:>9s}" for metric in metrics))
-    for row, figures in told.items():
+    for row, figures in found.items():
         cells = [_cell(figures.get(metric), metric in DELAYS) for metric in metrics]
         print(f"{row:{width}s}  " + "  ".join(f"{cell:>9s}" for cell in cells), flush=True)
 
@@ -139,7 +139,7 @@ def _cell(value: float | None, rows: bool) -> str:
 
 
 def print_table(title: str, table: Table, metric: str = "vus_pr") -> None:
-    """Means of the metric for each row: over series, over data sets (each weighs alike), and by data set.
+    """Means of the metric for each row: over series, over data sets (equal weights), and by data set.
 
     ±: standard deviation of the mean over series between seeds; rows without it are the same for every seed.
     """

@@ -83,7 +83,7 @@ class FittedOnce:
     def fit(self, history: NDArray[np.float32]) -> Fitted:
         if self._fitted is None or not np.array_equal(history, np.asarray(self._history), equal_nan=True):
             self._history, self._fitted = history.copy(), self._scorer.fit(history)
-        # Copies: a session may go on learning in place.
+        # Copies: a session may continue to learn in place.
         return replace(self._fitted, arrays={name: each.copy() for name, each in self._fitted.arrays.items()})
 
     def open(self, arrays: Mapping[str, NDArray[np.generic]]) -> Session:
@@ -92,10 +92,10 @@ class FittedOnce:
     def score(self, batch: Sequence[tuple[Session, Window]]) -> list[ScoredSlots]:
         return self._scorer.score(batch)
 
-    def edge(self, step_s: float) -> float:
+    def held_out_q99(self, step_s: float) -> float:
         """The 99% quantile of the last fit's held-out scores, in the units of the pipeline's scores."""
         if self._fitted is None:
-            raise ValueError("expected a fit before the edge is asked for")
+            raise ValueError("expected a fit before its held-out quantile is read")
         held_out = self._fitted.held_out
         threshold = Calibration.fit(held_out, step_s, Settings().false_alarms_per_s).threshold
         return float(np.quantile(held_out, 0.99)) / threshold

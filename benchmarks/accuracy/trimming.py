@@ -1,11 +1,11 @@
 """Does leaving out the strangest windows of every batch help a group model whose history holds anomalies (TabADM)?
 
-    python -m benchmarks.accuracy.trimming --data DIR --out FILE.json [--seeds 2] [--trim 0.1] [--kinds level,drift]
+    make bench-trimming DATA=DIR ARGS="[--seeds 2] [--trim 0.1] [--kinds level,drift]"
 
 Per series: known anomalies of all or some kinds (stream_ad_models.research.injection) are put into 0 ... 20%
 of the 128-step
 windows of the first 70% of its train part, and the group model is trained on that with and without trimming; then into
-the last 30%, where they are to be found. Score: squared errors under 16-step gratings over their channel's mean in the
+the last 30%, where they are to be found. Score: squared errors under 16-step stripes over their channel's mean in the
 history, smoothed by the pointwise kernel. Average precision (AUC-PR), mean over seeds and series. No labels are read.
 """
 
@@ -36,7 +36,7 @@ Float64 = NDArray[np.float64]
 SERIES = "SMD/machine-1-3,SMD/machine-3-5,JumpStarter/d2_service12"
 ALL = ",".join(KINDS)
 SHARES = (0.0, 0.01, 0.05, 0.10, 0.20)
-WINDOW, GRATING, FLOOR = 128, 16, 0.01
+WINDOW, STRIPE, FLOOR = 128, 16, 0.01
 HISTORY_SHARE, HELD_ROWS, HELD_ANOMALIES = 0.7, 6000, 16
 LENGTHS = (24, 96)
 
@@ -120,7 +120,7 @@ def _injected(
 def _squares(imputer: DenoiserImputer, rows: Float32) -> Float64:
     """Squared errors [n, channel] of as many whole windows as the rows hold."""
     windows = rows[: len(rows) // WINDOW * WINDOW].reshape(-1, WINDOW, rows.shape[1])
-    errors = windows - imputer.impute(windows, stripe=GRATING).mean
+    errors = windows - imputer.impute(windows, stripe=STRIPE).mean
     return np.nan_to_num(np.square(errors.astype(np.float64))).reshape(-1, rows.shape[1])
 
 
@@ -156,9 +156,9 @@ def main() -> None:
     print(json.dumps(about), flush=True)
     results = Results(arguments.out, about)
     jobs = [
-        Training(*name.split("/"), share, trim, seed, arguments.kinds)
+        Training(dataset, series, share, trim, seed, arguments.kinds)
         for seed in seeds
-        for name in arguments.series.split(",")
+        for dataset, series in (name.split("/") for name in arguments.series.split(","))
         for share in SHARES
         for trim in (0.0, arguments.trim)
     ]

@@ -15,13 +15,13 @@ from aiokafka import AIOKafkaProducer
 from numpy.typing import NDArray
 
 TRAIN_STEPS = 2048
-LEAP_EVERY, LEAP_STEPS, LEAP = 50, 8, 8.0
+JUMP_EVERY, JUMP_STEPS, JUMP = 50, 8, 8.0
 _BATCH_BYTES, _UNANSWERED = 2**20, 400
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A cycle of its own in every channel, and noise, without an end."""
+    """A different cycle in every channel, and noise, endless."""
 
     series: int
     channels: int
@@ -49,11 +49,11 @@ class Stream:
         return np.round(np.sin(angle) + 0.1 * rng.standard_normal(angle.shape), 4)
 
     def step_values(self, step: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """[series, channel]; every now and then a tenth of one series' channels leaps."""
-        values = self.values(np.array([step]), rng)[0]
-        leaping = step // LEAP_EVERY
-        if leaping and step % LEAP_EVERY < LEAP_STEPS:
-            values[leaping * 7 % self.series, : max(1, self.channels // 10)] += LEAP
+        """[series, channel]; every now and then a tenth of one series' channels jumps."""
+        values: NDArray[np.float64] = self.values(np.array([step]), rng)[0]
+        burst = step // JUMP_EVERY
+        if burst and step % JUMP_EVERY < JUMP_STEPS:
+            values[burst * 7 % self.series, : max(1, self.channels // 10)] += JUMP
         return values
 
     def write_history(self, folder: Path) -> list[str]:
@@ -64,9 +64,9 @@ class Stream:
         return [str(folder / f"{name}.parquet") for name in self.names]
 
 
-def produce(stream: Stream, address: str, topic: str, steps: int, told: Any) -> None:
-    """Sends so many steps at the asked pace, a record a series; tells how late it was at worst, in seconds."""
-    told.put(asyncio.run(_produced(stream, address, topic, steps)))
+def produce(stream: Stream, address: str, topic: str, steps: int, results: Any) -> None:
+    """Sends so many steps at the asked pace, a record a series; puts its greatest delay in seconds into `results`."""
+    results.put(asyncio.run(_produced(stream, address, topic, steps)))
 
 
 async def _produced(stream: Stream, address: str, topic: str, steps: int) -> float:

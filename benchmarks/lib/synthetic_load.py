@@ -30,7 +30,7 @@ class Load:
         return self.series * self.rows
 
     def values(self, number: int) -> NDArray[np.float64]:
-        """[train_rows + rows, channel]: a cycle of its own in every channel, and noise; four decimals."""
+        """[train_rows + rows, channel]: a different cycle in every channel, and noise; four decimals."""
         random = np.random.default_rng([self.seed, number])
         slots = np.arange(self.train_rows + self.rows)[:, None]
         period, phase = random.uniform(20, 200, self.channels), random.uniform(0, 2 * np.pi, self.channels)

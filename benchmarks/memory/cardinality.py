@@ -1,6 +1,6 @@
 """What an idle series costs: memory, state and time of a pipeline that knows ever more series keys.
 
-    python -m benchmarks.memory.cardinality --out FILE.json [--series N] [--readings R] [--channels C]
+    make bench-cardinality ARGS="[--series N] [--readings R] [--channels C]"
 
 Each series sends R readings and falls silent, as in a flood of made-up keys or in a big plant at rest. The pipeline is
 the worker's own, with the default scorer; after it the limit `detector.max_series` is tried with as many keys again.
@@ -8,20 +8,18 @@ the worker's own, with the default scorer; after it the limit `detector.max_seri
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import gc
 import json
 import platform
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import psutil
 
-from benchmarks.lib.about import about
+from benchmarks.lib.about import about, argument_parser, write_result
 from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.records import SourcePosition, SourceRecord
 from stream_ad.settings import DetectorSettings, Settings, Subscription
@@ -44,7 +42,7 @@ def records(first: int, last: int, readings: int, channels: int, offset: int) ->
 
 
 def resident() -> int:
-    """Bytes held, what is free given back to the system first."""
+    """Resident bytes, after free memory was released to the system."""
     gc.collect()
     if platform.system() == "Linux":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -93,22 +91,21 @@ def grow(pipeline: Pipeline, counts: list[int], readings: int, channels: int) ->
 
 def beyond(pipeline: Pipeline, known: int, readings: int, channels: int) -> dict[str, Any]:
     """As many new keys again, all over the limit."""
-    before, begun, letters, offset = resident(), time.process_time(), 0, known * readings
+    before, begun, refused, offset = resident(), time.process_time(), 0, known * readings
     for first in range(known, 2 * known, POLL // readings):
         last = min(first + POLL // readings, 2 * known)
         out = pipeline.process(list(records(first, last, readings, channels, offset + (first - known) * readings)))
-        letters += sum(letter.reason == "too_many_series" for letter in out.dead_letters)
+        refused += sum(one.reason == "too_many_series" for one in out.dead_letters)
     return {
         "keys": known,
-        "refused": letters,
+        "refused": refused,
         "cpu_s": round(time.process_time() - begun, 2),
         "grown_mib": round((resident() - before) / 2**20, 1),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = argument_parser(__doc__)
     parser.add_argument("--series", type=int, default=100_000)
     parser.add_argument("--readings", type=int, default=4)
     parser.add_argument("--channels", type=int, default=5)
@@ -126,8 +123,7 @@ def main() -> None:
         "beyond_the_limit": beyond(pipeline, args.series, args.readings, args.channels),
     }
     print(json.dumps(result["beyond_the_limit"]), flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_result(args.out, result)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Memory of a worker as users run it, with many live series: real topic, real store, a fitted profile for each series.
 
-    python -m benchmarks.memory.live_series --out FILE.json [--series 1500] [--channels 38] [--hop 16] [--cgroup DIR]
+    make bench-live_series ARGS="[--series 1500] [--channels 38] [--hop 16] [--cgroup DIR]"
 
 One series is fitted and its profile is copied for the others, so that nothing is shared. Every series then sends more
 slots than any of the worker's rings holds, a record of 64 after the other over all series. Looked at is the worker's
@@ -12,7 +12,6 @@ channels: memory.py.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -25,10 +24,10 @@ import msgspec
 from stream_ad_connectors.kafka.publisher import KafkaPublisher
 from stream_ad_connectors.profile_store.store import FsProfileStore
 
-from benchmarks.lib.about import about
+from benchmarks.lib.about import about, argument_parser, write_result
 from benchmarks.lib.synthetic_load import Load
 from benchmarks.speed.latency import HOP, delay_of, steps_of
-from stream_ad.observability.monitor import GIVE_BACK_S
+from stream_ad.observability.monitor import TRIM_S
 from stream_ad.ports import Scorer
 from stream_ad.settings import DetectorSettings, KafkaSettings, Settings
 from stream_ad.wiring import build_scorer
@@ -43,7 +42,7 @@ LEAST_A_SECOND = 1000
 
 
 def records(load: Load, names: list[str], now_ms: int) -> Iterator[tuple[bytes, bytes]]:
-    """All series alike, each slot 1 s, the last one now."""
+    """All series equal, each slot 1 s, the last one now."""
     channels = [f"channel-{number:02d}" for number in range(load.channels)]
     rows = load.values(0)[load.train_rows :]
     for first in range(0, load.rows, RECORD_ROWS):
@@ -99,7 +98,7 @@ def measure(home: Path, series: int, channels: int, seed: int, hop: int, cgroup:
             if not done or started.poll() is not None:
                 raise SystemExit(f"not all was scored: {job.log_of(started)[-2000:]}")
             drained = memory_mb(started.pid)
-            time.sleep(GIVE_BACK_S + 2)
+            time.sleep(TRIM_S + 2)
             at_rest = memory_mb(started.pid)
             code = job.stop(started)
         finally:
@@ -137,8 +136,7 @@ def limits_of(cgroup: Path | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory of a worker with many live series.")
-    parser.add_argument("--out", type=Path, required=True)
+    parser = argument_parser(__doc__)
     parser.add_argument("--series", type=int, default=1500)
     parser.add_argument("--channels", type=int, default=38)
     parser.add_argument("--seed", type=int, default=0)
@@ -150,8 +148,7 @@ def main() -> None:
         result = measure(Path(folder), given.series, given.channels, given.seed, given.hop, given.cgroup)
     print(json.dumps(result, indent=2))
     head["wall_s"] = round(time.monotonic() - begun)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps({"environment": head} | result, indent=2) + "\n", encoding="utf-8")
+    write_result(given.out, {"environment": head} | result)
 
 
 if __name__ == "__main__":

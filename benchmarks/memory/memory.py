@@ -1,32 +1,29 @@
 """Memory of a live series, by its number of channels.
 
-    python -m benchmarks.memory.memory --out FILE.json [--only C] [--seed S]
+    make bench-memory ARGS="[--only C] [--seed S]"
 
-For each number of channels a process of its own brings series to life one lot after the other through the pipeline: a
-profile of its own each (fitted on 4,096 slots, the most a stream fills by itself; copies of one, so that nothing is
-shared), then so many slots that every ring is full. The resident memory between two lots, by their series, is what one
-more live series costs; what the process needs before its first series stands beside it. The targets are computed from
-both. No broker and no store: what a whole worker takes shows live_series.py.
+For each number of channels a separate process starts series, one chunk after the other, through the pipeline: a
+separate profile each (fitted on 4,096 slots, the most a stream fills by itself; copies of one, so that nothing is
+shared), then so many slots that every ring is full. The resident memory between two chunks, by their series, is what
+one more live series costs; the memory of the process before its first series is reported too. The targets are computed
+from both. No broker and no store: live_series.py measures a whole worker.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import psutil
 
-from benchmarks.lib.about import about
+from benchmarks.lib.about import about, argument_parser, write_result
 from benchmarks.lib.synthetic_load import Load
 from stream_ad.detection.profiles import fit_profile
 from stream_ad.pipeline.pipeline import Pipeline
@@ -37,13 +34,13 @@ from stream_ad.wiring import build_scorer
 
 TARGETS = {5: 10_000, 38: 1_500}  # live series that a worker should hold in 2 GB
 LIMIT_MIB = 2 * 10**9 / 2**20
-LOT = {1: 200, 5: 100, 38: 200, 200: 30}  # a small one finds room that others left free: too low a figure
-LOTS = 3
+CHUNK = {1: 200, 5: 100, 38: 200, 200: 30}  # a small one finds room that others left free: too low a figure
+CHUNKS = 3
 HISTORY, ROWS = 4096, 64
 
 
 class Profiles:
-    """A profile of its own for each series that is asked for, all copies of one."""
+    """A separate profile for each requested series, all copies of one."""
 
     def __init__(self, model: Profile) -> None:
         self._model = model
@@ -82,18 +79,18 @@ def measure(channels: int, seed: int) -> dict[str, Any]:
     pipeline = Pipeline(settings, scorer, Profiles(model))
     steps = (scorer.lookback_steps + settings.detector.revise_steps + 4 * scorer.hop_steps) // ROWS + 1
     before, found, offset = resident_mib(), [], 0
-    for lot in range(LOTS):
+    for chunk in range(CHUNKS):
         for step in range(steps):
             first = step * ROWS
             columns = dict(zip(names, stream[first : first + ROWS].T.tolist(), strict=True))
             times = [(10**6 + first + row) * 1000 for row in range(ROWS)]
-            for number in range(LOT[channels]):
-                body = {"series": f"series-{lot}-{number}", "times": times, "values": columns}
+            for number in range(CHUNK[channels]):
+                body = {"series": f"series-{chunk}-{number}", "times": times, "values": columns}
                 record = SourceRecord(SourcePosition("t", 0, offset), 0, None, msgspec.json.encode(body))
                 pipeline.process([record])
                 offset += 1
         found.append(resident_mib())
-    each = (found[-1] - found[0]) / ((LOTS - 1) * LOT[channels])
+    each = (found[-1] - found[0]) / ((CHUNKS - 1) * CHUNK[channels])
     target = TARGETS.get(channels)
     return {
         "channels": channels,
@@ -106,20 +103,18 @@ def measure(channels: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Memory of a live series, by its number of channels.")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", type=int, choices=sorted(LOT), help="this number of channels alone")
+    parser = argument_parser(__doc__)
+    parser.add_argument("--only", type=int, choices=sorted(CHUNK), help="this number of channels alone")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     head, begun, results = about(seed=given.seed, history=HISTORY), time.monotonic(), []
-    for channels in [given.only] if given.only else sorted(LOT):
+    for channels in [given.only] if given.only else sorted(CHUNK):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
             results.append(process.submit(measure, channels, given.seed).result())
         print(json.dumps(results[-1]), flush=True)
     head["wall_s"] = round(time.monotonic() - begun)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps({"environment": head, "results": results}, indent=2) + "\n", encoding="utf-8")
+    write_result(given.out, {"environment": head, "results": results})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

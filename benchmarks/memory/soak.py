@@ -1,22 +1,20 @@
 """One worker at a steady load for long: do memory, lag and latency stay flat?
 
-    python -m benchmarks.memory.soak --out FILE.json [--minutes 60] [--rate 2000] [--series 200] [--channels
-        38] [--seed S]
-        [--scorer universal] [--detail none]
+    make bench-soak ARGS="[--minutes 60] [--rate 2000] [--series 200] [--channels 38] [--seed S] [--scorer universal]
+        [--detail none]"
 
-A producer of its own process sends `rate` observations a second (JSON, one a record; each series one in every step of
+A producer in a separate process sends `rate` observations a second (JSON, one a record; one per series in every step of
 series / rate seconds, stamped with the time they are made at) through a real Kafka to a worker as users run it, and a
-real InfluxDB. Every 50 steps a tenth of one series' channels, at least one, leap for 8 steps, and an alert is awaited.
+real InfluxDB. Every 50 steps a tenth of one series' channels, at least one, jump for 8 steps, and an alert is awaited.
 Sampled every 10 s: resident memory, CPU seconds, the group's lag (records not committed: up to 5 s of them are only
 not committed yet), how old the newest score of one series is; and of each alert, the time from its first slot to its
 record on the alerts topic. The settings ask for `delay + hop` steps of that age and latency. Flat: Theil-Sen slopes an
 hour, and the medians of the first and the last third. In the end every slot has to be in the store. A plot goes
-beside FILE.json.
+next to FILE.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -39,9 +37,9 @@ from influxdb_client.client.influxdb_client import InfluxDBClient
 from scipy.stats import theilslopes
 from stream_ad_connectors.kafka.admin import KafkaAdmin
 
-from benchmarks.lib.about import about
+from benchmarks.lib.about import about, argument_parser
 from benchmarks.lib.processes import cpu_s, listener
-from benchmarks.lib.steady_load import LEAP_EVERY, Stream, produce
+from benchmarks.lib.steady_load import JUMP_EVERY, Stream, produce
 from benchmarks.speed.latency import Openings
 from stream_ad.settings import KafkaSettings
 from tests.support.jobs import Job
@@ -83,7 +81,7 @@ class Sampler:
 
     def close(self) -> None:
         self._admin.close()
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
     def _lag(self) -> int:
         return sum(each.lag for each in self._admin.lag([TOPIC]))
@@ -92,11 +90,12 @@ class Sampler:
         query = f"""from(bucket: "{self._job.influx.bucket}") |> range(start: -2m)
           |> filter(fn: (r) => r._measurement == "score" and r.series == "{self._series}" and r._field == "score")
           |> group() |> max(column: "_time")"""
-        times = [record.get_time() for table in self._client.query_api().query(query) for record in table.records]
+        tables: Any = self._client.query_api().query(query)
+        times = [record.get_time() for table in tables for record in table.records]
         return round(time.time() - times[0].timestamp(), 2) if times else None
 
 
-# ---- telling
+# ---- reporting
 
 
 def summary(samples: list[dict[str, Any]], alerts: list[dict[str, float]]) -> dict[str, Any]:
@@ -148,12 +147,12 @@ def plot(samples: list[dict[str, Any]], alerts: list[dict[str, float]], path: Pa
 
 def soak(job: Job, stream: Stream, minutes: float) -> dict[str, Any]:
     steps = round(minutes * 60_000 / stream.step_ms)
-    told = get_context("spawn").Queue()
+    results = get_context("spawn").Queue()
     worker = job.worker()
     if not wait_until(lambda: job.assigned(worker) == PARTITIONS, timeout_s=START_S, every_s=0.2):
         raise SystemExit(f"the worker took over no partition within {START_S:g} s: {job.log_of(worker)[-2000:]}")
     alerts = Openings(job.kafka, f"{job.namespace}.alerts")
-    producer = get_context("spawn").Process(target=produce, args=(stream, job.kafka, TOPIC, steps, told))
+    producer = get_context("spawn").Process(target=produce, args=(stream, job.kafka, TOPIC, steps, results))
     sampler, samples = Sampler(job, psutil.Process(worker.pid), stream.names[0]), list[dict[str, Any]]()
     begun = time.time()
     producer.start()
@@ -176,20 +175,20 @@ def soak(job: Job, stream: Stream, minutes: float) -> dict[str, Any]:
         alerts.join()
         sampler.close()
         job.close()
-    told_alerts = [{"at_s": at / 1e9 - begun, "alert_s": round((at - slot) / 1e9, 3)} for slot, at in alerts.found]
+    alert_delays = [{"at_s": at / 1e9 - begun, "alert_s": round((at - slot) / 1e9, 3)} for slot, at in alerts.found]
     return {
         "steps": steps,
         "step_ms": stream.step_ms,
         "observations": steps * stream.series,
         "all_scored": True,
         "exit": code,
-        "leaps": (steps - 1) // LEAP_EVERY,
-        "alerts": len(told_alerts),
-        "producer_late_s": round(told.get(timeout=10), 2),
+        "leaps": (steps - 1) // JUMP_EVERY,
+        "alerts": len(alert_delays),
+        "producer_late_s": round(results.get(timeout=10), 2),
         "worker_cores": round(statistics.median(_cores(samples)), 2),
-        "summary": summary(samples, told_alerts),
+        "summary": summary(samples, alert_delays),
         "samples": samples,
-        "told": told_alerts,
+        "told": alert_delays,
     }
 
 
@@ -198,8 +197,7 @@ def _cores(samples: list[dict[str, Any]]) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = argument_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=2000.0)
     parser.add_argument("--series", type=int, default=200)

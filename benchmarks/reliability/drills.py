@@ -1,20 +1,18 @@
 """Random overlapping faults against running workers on a real broker and store; the store against an undisturbed run.
 
-    python -m benchmarks.reliability.drills --out FILE.json [--faults N] [--seed S] [--resume] [--restarts N]
-        [--store-away S]
+    make bench-drills ARGS="[--faults N] [--seed S] [--resume] [--restarts N] [--store-away S]"
 
 A drill takes up to 100 faults in bursts of 20 that overlap; N faults are as many drills as that needs. Of four drills
-one is on the embedded store with a disk that fills up (that needs the right to mount), one tells silent series early.
+one is on the embedded store with a disk that fills up (that needs the right to mount), one has speculative scores.
 FILE is written after each drill; with --resume the drills that it holds are not run again. What a drill that found a
 difference worked on stays in FILE.seed-S.
 
 Beside them: the time from a worker's start, after kill -9, to its first new score, and what it reads again
-(--restarts); a worker's memory while its store is away for S seconds under a steady stream (--store-away).
+(--restarts); a worker's memory while its store is down for S seconds under a steady stream (--store-away).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -25,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.lib.about import about
+from benchmarks.lib.about import about, argument_parser, write_result
 from tests.support.drills import Plan, World, run_drill
 from tests.support.drills.outage import measure_outage, measure_restarts
 
@@ -38,8 +36,7 @@ TOTALS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = argument_parser(__doc__)
     parser.add_argument("--faults", type=int, default=FAULTS_PER_DRILL)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")
@@ -49,31 +46,31 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(args.out.read_text()) if args.resume else {}
     done: list[dict[str, Any]] = before.get("drills", [])
-    beside = about(**{name: before[name] for name in ("restarts", "store_away") if name in before})
+    head = about(**{name: before[name] for name in ("restarts", "store_away") if name in before})
     with World() as world:
-        if args.restarts and "restarts" not in beside:
-            beside["restarts"] = measured_restarts(world, args.restarts)
-            _write(args.out, done, beside)
-        if args.store_away and "store_away" not in beside:
-            beside["store_away"] = measured_outage(world, args.store_away)
-            _write(args.out, done, beside)
+        if args.restarts and "restarts" not in head:
+            head["restarts"] = measured_restarts(world, args.restarts)
+            _write(args.out, done, head)
+        if args.store_away and "store_away" not in head:
+            head["store_away"] = measured_outage(world, args.store_away)
+            _write(args.out, done, head)
         for plan in plans(args.faults, args.seed):
             if any(drill["seed"] == plan.seed for drill in done):
                 continue
             home = args.out.with_suffix(f".seed-{plan.seed}")
             shutil.rmtree(home, ignore_errors=True)
-            outcome = run_drill(home.absolute(), world, plan, say=_say)
+            outcome = run_drill(home.absolute(), world, plan, say=_print)
             done.append(outcome.as_json())
             if outcome.clean:
                 shutil.rmtree(home)
-            _write(args.out, done, beside)
-            _say(json.dumps({k: v for k, v in summary(done).items() if k != "drills"}))
+            _write(args.out, done, head)
+            _print(json.dumps({k: v for k, v in summary(done).items() if k != "drills"}))
 
 
 def measured_restarts(world: World, times: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as home:
         found = [asdict(one) for one in measure_restarts(Path(home) / "job", world, times=times)]
-    _say(f"restarts: {found}")
+    _print(f"restarts: {found}")
     return found
 
 
@@ -81,17 +78,17 @@ def measured_outage(world: World, away_s: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as home:
         outage = measure_outage(Path(home) / "job", world, away_s=away_s)
     found = {**asdict(outage), "growth_mib": round(outage.growth_mib, 1)}
-    _say(f"store away: {found}")
+    _print(f"store away: {found}")
     return found
 
 
-def _write(path: Path, done: list[dict[str, Any]], beside: dict[str, Any]) -> None:
-    path.write_text(json.dumps({**beside, **summary(done)}, indent=1) + "\n")
+def _write(path: Path, done: list[dict[str, Any]], head: dict[str, Any]) -> None:
+    write_result(path, {**head, **summary(done)})
 
 
 def plans(faults: int, seed: int) -> list[Plan]:
     """Drills that take `faults` together; each is known by its seed."""
-    found = []
+    found: list[Plan] = []
     while faults > 0:
         number = len(found)
         embedded = number % 4 == 1 and os.geteuid() == 0
@@ -101,7 +98,7 @@ def plans(faults: int, seed: int) -> list[Plan]:
     return found
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 

@@ -1,25 +1,24 @@
 """Hostile records among good ones, through a real topic and a worker into a store: every one is accounted for.
 
-    python -m benchmarks.reliability.hostile --out FILE.json [--records N] [--seed S] [--store
-        influxdb|embedded] [--scorer NAME]
+    make bench-hostile ARGS="[--records N] [--seed S] [--store influxdb|embedded] [--scorer NAME]"
 
 Records are fuzzed by structure and by bytes; what has to become of each is decided without the product's own
-decoder (tests/reference/records.py). Good series run beside them, and alone through a second worker: their scores must
+decoder (tests/reference/records.py). Good series run with them, and alone through a second worker: their scores must
 be the same.
-N records go in rounds, each with topics, workers and a store's bucket of its own.
+N records go in rounds, each with separate topics, workers and bucket.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lib.about import about
+from benchmarks.lib.about import about, argument_parser, write_result
 from tests.support.hostile.stream import Outcome, run_hostile
 from tests.support.services.influxdb import running_influxdb
 from tests.support.services.kafka import running_kafka
@@ -33,11 +32,11 @@ def one_round(kafka: str, store: str, count: int, seed: int, scorer: str) -> Out
         print(f"round {seed}: {line}", flush=True)
 
     with tempfile.TemporaryDirectory() as home:
-        options = {"count": count, "seed": seed, "scorer": scorer, "good_rows": GOOD_ROWS, "drain_s": 1800.0}
+        run = partial(run_hostile, count=count, seed=seed, scorer=scorer, good_rows=GOOD_ROWS, drain_s=1800.0, say=say)
         if store == "embedded":
-            return run_hostile(Path(home), kafka, None, say=say, **options)
+            return run(Path(home), kafka, None)
         with running_influxdb() as influx:
-            return run_hostile(Path(home), kafka, influx, say=say, **options)
+            return run(Path(home), kafka, influx)
 
 
 def summary(outcomes: list[Outcome], about: dict[str, Any]) -> dict[str, Any]:
@@ -53,8 +52,7 @@ def summary(outcomes: list[Outcome], about: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = argument_parser(__doc__)
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", choices=["influxdb", "embedded"], default="influxdb")
@@ -69,8 +67,7 @@ def main() -> None:
             outcomes.append(one_round(kafka, args.store, count, args.seed + len(outcomes), args.scorer))
             left -= count
             result = summary(outcomes, head | {"wall_s": round(time.monotonic() - begun)})
-            args.out.parent.mkdir(parents=True, exist_ok=True)
-            args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_result(args.out, result)
             print(json.dumps({k: v for k, v in result.items() if isinstance(v, int)}), flush=True)
     if not all(one.clean for one in outcomes):
         raise SystemExit("not clean: see examples in the result")

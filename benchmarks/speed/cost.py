@@ -1,17 +1,16 @@
-"""What scoring costs: slots a second, memory, seconds of fitting and training, beside a CSDI network in the same run.
+"""Cost of scoring: slots a second, memory, seconds of fitting and training; a CSDI network in the same run.
 
-    python -m benchmarks.speed.cost --out FILE.json [--seed S] [--seconds S] [--only TEXT]
+    make bench-cost ARGS="[--seed S] [--seconds S] [--only TEXT]"
 
 Every figure comes through the Scorer port: `fit` on 5,000 rows, `open`, then `score` of windows one hop apart, as many
 at once as `backtest` gives (4,096 rows). A point is a slot of all its channels. The series are sums of sines and noise:
-no reading missing, no channel constant. Each configuration runs in a process of its own; `workers` are such processes
+no reading missing, no channel constant. Each configuration runs in a separate process; `workers` are such processes
 side by side, their rates added. points_per_s is by the clock, so a busy machine lowers it; points_per_cpu_s is by the
 processor time the process used. CSDI: whole windows, each gives 50 points (benchmarks/speed/csdi.py).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -28,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.harness import environment
+from benchmarks.lib.about import argument_parser, write_result
 from benchmarks.speed.cost_cases import CSDI_WINDOWS, MAIN_CHANNELS, Configuration, configurations, make
 from benchmarks.speed.csdi import CsdiScorer, CsdiSession
 from stream_ad.ports import Scorer, Session, Window
@@ -42,14 +42,14 @@ FEWEST_BATCHES, MOST_BATCHES = 3, 40
 
 
 def series(rng: np.random.Generator, rows: int, channels: int) -> Float32:
-    """Each channel two sines of its own and noise, float32 [rows, channel]."""
+    """Each channel two different sines and noise, float32 [rows, channel]."""
     steps = np.arange(rows)[:, None]
     sines = (np.sin(2 * np.pi * steps / rng.uniform(8, 400, channels) + rng.uniform(0, 6, channels)) for _ in range(2))
     return (sum(sines) + 0.3 * rng.standard_normal((rows, channels))).astype(np.float32)
 
 
 def batches(scorer: Scorer, sessions: Sequence[Session], rows: Float32) -> Iterator[list[tuple[Session, Window]]]:
-    """Endless: the sessions go through the same rows, over and over, one hop at a time and all alike."""
+    """Endless: the sessions go through the same rows, over and over, one hop at a time, all at the same position."""
     hop, width, delay = scorer.hop_steps, scorer.window_steps, scorer.delay_steps
     each = max(1, BATCH_ROWS // hop // len(sessions))
     begin = -(-width // hop)  # the first window that lies wholly in the stream
@@ -138,7 +138,7 @@ def _measure_csdi(
 
 
 def train_group_model(threads: int, seed: int) -> Result:
-    """Seconds of `train_group` with its defaults on alike series of MAIN_CHANNELS channels."""
+    """Seconds of `train_group` with its defaults on similar series of MAIN_CHANNELS channels."""
     import torch
     from stream_ad_models.pretraining.group import train_group
     from stream_ad_models.scorer.normaliser import Normaliser
@@ -217,8 +217,7 @@ def device() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = argument_parser(__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=3.0, help="of scoring for each configuration")
     parser.add_argument("--only", default="", help="configurations whose name holds this text")
@@ -230,7 +229,7 @@ def main() -> None:
     for configuration in configurations():
         if arguments.only in configuration.key:
             found = results[configuration.key] = run_one(configuration, arguments.seed, arguments.seconds)
-            print(f"{configuration.key:46s} {_told(found)}", flush=True)
+            print(f"{configuration.key:46s} {_line(found)}", flush=True)
             write(arguments.out, about, results, training)
     if arguments.only in "group training":
         for threads in (1, 2):
@@ -251,14 +250,13 @@ def write(path: Path, about: Result, results: dict[str, Result], training: dict[
         "group_training": training,
         "configurations": results,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_result(path, document)
 
 
-def _told(found: Result) -> str:
-    told = [f"{found['points_per_s']:12,.1f} points/s", f"{found['points_per_cpu_s']:12,.1f} a CPU second"]
-    told += [f"fit {found['fit_s']:.2f} s ({found['fit_cpu_s']:.2f} of CPU)"] if "fit_s" in found else []
-    return ", ".join([*told, *([f"{found['peak_mb']:.0f} MB"] if found["peak_mb"] else [])])
+def _line(found: Result) -> str:
+    parts = [f"{found['points_per_s']:12,.1f} points/s", f"{found['points_per_cpu_s']:12,.1f} a CPU second"]
+    parts += [f"fit {found['fit_s']:.2f} s ({found['fit_cpu_s']:.2f} of CPU)"] if "fit_s" in found else []
+    return ", ".join([*parts, *([f"{found['peak_mb']:.0f} MB"] if found["peak_mb"] else [])])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from stream_ad.settings import Settings
 from stream_ad.wiring import SCORERS
 
 CHANNELS, MAIN_CHANNELS = (1, 5, 38, 200), 38
-HOPS = (4, 8)  # beside the default, whose delay they divide
+HOPS = (4, 8)  # besides the default, whose delay they divide
 CSDI_WINDOWS = {1: 16, 5: 4, 38: 1}  # at once; a window of 38 channels takes seconds, one of 200 a minute
 
 
@@ -50,16 +50,17 @@ def configurations() -> list[Configuration]:
 def make(configuration: Configuration, seed: int) -> Scorer:
     """The scorer with its defaults. An untrained group model costs what a trained one does."""
     from stream_ad_models.imputer.denoiser import Denoiser, DenoiserConfig
-    from stream_ad_models.imputer.group import GroupImputer
-    from stream_ad_models.imputer.imputer import UniversalImputer
-    from stream_ad_models.imputer.intervals import NEUTRAL_BANDS
+    from stream_ad_models.imputer.imputer import GroupImputer, UniversalImputer
+    from stream_ad_models.imputer.intervals import NEUTRAL_INTERVALS
     from stream_ad_models.scorer.imputation_scorer import ImputationScorer
 
     name, hop = configuration.scorer, configuration.hop
     if name == "csdi":
         return CsdiScorer(seed)
     if name == "group":
-        return ImputationScorer(GroupImputer(Denoiser(DenoiserConfig(channels=configuration.channels)), NEUTRAL_BANDS))
+        return ImputationScorer(
+            GroupImputer(Denoiser(DenoiserConfig(channels=configuration.channels)), NEUTRAL_INTERVALS)
+        )
     if hop is None:
         return SCORERS[name](Settings())
     return ImputationScorer(UniversalImputer.load(), hop_steps=hop)

@@ -2,7 +2,7 @@
 
 Tashiro et al.: CSDI (NeurIPS 2021), section 4 and appendix E: residual layers with attention over time, then over
 features, of every (channel, time) token. Chen et al.: ImDiffusion (VLDB 2024): 50 steps, windows of 100, two
-complementary gratings of 25 steps, the middle 50 points of a window kept: 100 network passes for 50 points.
+complementary stripes of 25 steps, the middle 50 points of a window kept: 100 network passes for 50 points.
 Tensors of the network are float32 [batch, width, channel, window].
 """
 
@@ -198,7 +198,7 @@ class CsdiScorer:
         )
 
     def _impute(self, network: CsdiNetwork, values: Tensor) -> tuple[Tensor, Tensor]:
-        """DDPM's reverse process (Ho et al. 2020, algorithm 2) from noise to imputation, both gratings at once."""
+        """DDPM's reverse process (Ho et al. 2020, algorithm 2) from noise to imputation, both stripe masks at once."""
         count = len(values)
         mask = self._stripes.repeat_interleave(count, dim=0)[:, None].expand(-1, values.shape[1], -1)
         seen = values.repeat(2, 1, 1) * mask

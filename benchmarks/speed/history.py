@@ -1,17 +1,16 @@
 """Score history for a plot: a line of few points out of a million stored slots, from InfluxDB and the embedded store.
 
-    python -m benchmarks.speed.history --out FILE.json [--slots N] [--points P] [--asked A] [--channels C] [--seed S]
+    make bench-history ARGS="[--slots N] [--points P] [--asked A] [--channels C] [--seed S]"
 
-A series of N slots with C channels is written through the product's own sinks, beside a second one of a tenth of that.
+A series of N slots with C channels is written through the product's own sinks, with a second one of a tenth of that.
 Then A periods, the whole range among them, of random lengths (log-uniform, from P slots up) and places are asked for
-as a line of at most P points; each answer must hold the highest score of its period. Beside it: the count and ends of a
+as a line of at most P points; each answer must hold the highest score of its period. Also: the count and ends of a
 period, and a page of raw slots. InfluxDB is the one that the tests use. Nothing waits between two questions, so the
 store's caches are warm.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -23,7 +22,7 @@ import numpy as np
 from stream_ad_connectors.influxdb.store import InfluxStore
 from stream_ad_connectors.sqlite.store import SqliteStore
 
-from benchmarks.lib.about import about
+from benchmarks.lib.about import about, argument_parser, write_result
 from stream_ad.records import Outputs, ScoreBatch
 from stream_ad.settings import InfluxSettings, Settings
 from tests.support.services.influxdb import create_bucket, delete_bucket, running_influxdb
@@ -36,7 +35,7 @@ Store = InfluxStore | SqliteStore
 
 
 def part(series: str, first: int, scores: np.ndarray[Any, Any], channels: int, rng: np.random.Generator) -> ScoreBatch:
-    """As a worker writes it: a value with its expectation, band and attribution for each channel."""
+    """As a worker writes it: expected value, interval and attribution for each channel."""
     n = len(scores)
     value = rng.normal(size=(n, channels)).astype(np.float32)
     return ScoreBatch(
@@ -92,15 +91,15 @@ def measure(store: Store, scores: np.ndarray[Any, Any], points: int, asked: int,
     extents: list[float] = []
     for first, stop in periods(len(scores), points, asked, rng):
         span = (START_NS + first * STEP_NS, START_NS + stop * STEP_NS)
-        took, trace = timed(lambda span=span: store.score_trace("history", *span, max_points=points))  # type: ignore[misc]
+        took, trace = timed(lambda span=span: store.reader.score_trace("history", *span, max_points=points))  # type: ignore[misc]
         if trace.slots != stop - first or len(trace) > points or trace.score.max() != scores[first:stop].max():
             raise SystemExit(f"slots {first} to {stop}: a wrong answer of {len(trace)} points of {trace.slots} slots")
         lines["all"].append(took)
         if stop - first == len(scores):
             lines["whole range"].append(took)
-        extents.append(timed(lambda span=span: store.score_extent("history", *span))[0])  # type: ignore[misc]
+        extents.append(timed(lambda span=span: store.reader.score_extent("history", *span))[0])  # type: ignore[misc]
     end_ns = START_NS + len(scores) * STEP_NS
-    pages = store.score_pages("history", START_NS, end_ns, detail=False)
+    pages = store.reader.score_pages("history", START_NS, end_ns, detail=False)
     took, page = timed(lambda: next(pages))
     return {
         "line": {name: quantiles(times) for name, times in lines.items()},
@@ -110,8 +109,7 @@ def measure(store: Store, scores: np.ndarray[Any, Any], points: int, asked: int,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = argument_parser(__doc__)
     parser.add_argument("--slots", type=int, default=1_000_000)
     parser.add_argument("--points", type=int, default=2_000)
     parser.add_argument("--asked", type=int, default=300)
@@ -142,9 +140,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         run("embedded", SqliteStore(Path(directory) / "store.db"))
     target = {"influxdb_line_p95_ms": TARGET_MS, "met": results["influxdb"]["line"]["all"]["p95_ms"] < TARGET_MS}
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"environment": head, "target": target, "results": results}, indent=2)
-    given.out.write_text(text + "\n", encoding="utf-8")
+    write_result(given.out, {"environment": head, "target": target, "results": results})
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from tests.support.services.process import wait_until
 PARTITIONS = 4
 STEP_MS = 20
 SECONDS = 40.0
-BEGINNING_S = 10.0  # a worker that starts loads every series' profile and catches up; told apart
+BEGINNING_S = 10.0  # a worker that starts loads every series' profile and catches up; reported separately
 HOP, DELAY, LATENESS = 16, 32, 1  # the defaults of the settings
 START_S = 90.0
 
@@ -109,12 +109,12 @@ def _watched(job: Job, stream: Stream, hop: int) -> dict[str, Any]:
     openings.join()
     if not openings.found:
         raise SystemExit(f"no alert: {job.log_of(job.workers[0])[-2000:]}")
-    slots, told = np.array(openings.found).T
+    slots, alerted = np.array(openings.found).T
     step_ns = STEP_MS * 1_000_000
-    # A slot is told with the window that ends `delay` slots later or more, at the end of a hop; that closes with the
+    # A slot is emitted with the window that ends `delay` slots later or more, at the end of a hop; that closes with the
     # reading after it. The grid begins with the first reading: the worst place in the hop stands for the unknown one.
     asked_ns = (delay_of(hop) + hop - 1 + LATENESS) * step_ns
-    whole = (told - slots) / 1e9
+    whole = (alerted - slots) / 1e9
     beyond = whole - asked_ns / 1e9
     return {
         "alerts": len(whole),

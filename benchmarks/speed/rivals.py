@@ -1,4 +1,4 @@
-"""The worker's path under other loops, each in a process of its own, for benchmarks/speed/throughput.py.
+"""The worker's path under other loops, each in a separate process, for benchmarks/speed/throughput.py.
 
 `main` (arguments KIND --seconds N) runs in a job's directory, with its environment, and prints JSON.
 
@@ -28,8 +28,8 @@ import stream_ad_connectors.influxdb.store
 from aiokafka import AIOKafkaConsumer
 from kafka import KafkaConsumer
 from stream_ad_connectors.influxdb.client import InfluxConnection
+from stream_ad_connectors.kafka.records import source_records
 from stream_ad_connectors.kafka.sink import KafkaSink
-from stream_ad_connectors.kafka.source import kafka_records
 
 from stream_ad.detection.emission import Emitter
 from stream_ad.pipeline.pipeline import Pipeline
@@ -142,15 +142,16 @@ class Stages:
 
 def _stages(settings: Settings, seconds: float) -> dict[str, Any]:
     stages, pipeline = Stages(), _pipeline(settings)
-    lines = stream_ad_connectors.influxdb.store.score_lines
-    stream_ad_connectors.influxdb.store.score_lines = lambda batch, **more: list(lines(batch, **more))  # type: ignore[assignment]
+    store: Any = stream_ad_connectors.influxdb.store  # the module that imported the function
+    lines = store.score_lines
+    store.score_lines = lambda batch, **more: list(lines(batch, **more))
     for owner, name, stage in (
         (Pipeline, "process", "sorting by series"),
         (Decoder, "read", "decoding"),
-        (Series, "observe_all", "grid and rows"),
+        (Series, "ingest", "grid and rows"),
         (pipeline.scorer, "score", "scoring"),
-        (Emitter, "tell", "telling"),
-        (stream_ad_connectors.influxdb.store, "score_lines", "lines"),
+        (Emitter, "emit", "emission"),
+        (store, "score_lines", "lines"),
         (InfluxConnection, "write", "writing to the store"),
         (KafkaSink, "write", "writing to Kafka"),
         (Pipeline, "checkpoint", "states"),
@@ -222,7 +223,7 @@ def _kafka_python(settings: Settings, seconds: float) -> dict[str, Any]:
     count = Count(seconds, lambda: pipeline.observations)
     while not count.over():
         records = [
-            record for batch in consumer.poll(200, max_records=10_000).values() for record in kafka_records(batch)
+            record for batch in consumer.poll(200, max_records=10_000).values() for record in source_records(batch)
         ]
         if delivery.add(pipeline.process(records)):
             delivery.write()

@@ -1,15 +1,14 @@
 """Observations a second from a topic to the store, by workers as users run them, on a real Kafka and a real InfluxDB.
 
-    python -m benchmarks.speed.throughput --out FILE.json [--seconds N] [--channels 38] [--series 20] [--seed
-        S] [--only TEXT]
+    make bench-throughput ARGS="[--seconds N] [--channels 38] [--series 20] [--seed S] [--only TEXT]"
 
 More observations than the workers can take wait in two topics of four partitions, each with as many series: JSON, one a
 record, and columns of 50 a record; the profiles are fitted, on 2048 slots. Workers, each with one thread of numerics,
 then drain a topic. Counted is what Flux finds in the store, every 1.5 s for N seconds after the first scores are there.
-CPU seconds are those of the workers' processes alone; those of the broker and the store stand beside them. By the side,
-over the same topic and in the same run: a bare aiokafka loop, the CPU of each stage, the path under a kafka-python loop
-and as a faust agent that takes record by record (rivals.py); last, the time from produce to alert at 10,000
-observations/s (latency.py). Anything else that runs on the machine lowers all of this, the CPU seconds least.
+CPU seconds are those of the workers' processes alone; those of the broker and the store are listed separately. Also
+measured, over the same topic and in the same run: a bare aiokafka loop, the CPU of each stage, the path under a
+kafka-python loop and as a faust agent that handles record by record (rivals.py); last, the time from produce to alert
+at 10,000 observations/s (latency.py). Other load on the machine lowers all of this, the CPU seconds least.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from urllib.parse import urlsplit
 import psutil
 from stream_ad_connectors.kafka.publisher import KafkaPublisher
 
-from benchmarks.lib.about import about
+from benchmarks.lib.about import about, argument_parser, write_result
 from benchmarks.lib.processes import cpu_s, listener
 from benchmarks.lib.synthetic_load import Load
 from benchmarks.speed.latency import HOP, measure_latency, steps_of
@@ -100,7 +99,7 @@ class Sample:
 
 def fill_topics(address: str, loads: Mapping[str, Load]) -> dict[str, Any]:
     """The series go round the partitions: left to their hashes, a worker would run out of records before the others."""
-    told, now_ms = {}, int(time.time()) * 1000
+    found, now_ms = {}, int(time.time()) * 1000
     for form, load in loads.items():
         topic = TOPICS[form]
         create_topics(address, topic, partitions=PARTITIONS)
@@ -111,8 +110,8 @@ def fill_topics(address: str, loads: Mapping[str, Load]) -> dict[str, Any]:
             count, size = count + 1, size + len(value)
         publisher.close()
         spent_s = round(time.monotonic() - begun, 1)
-        told[form] = {"records": count, "bytes_an_observation": round(size / load.observations), "seconds": spent_s}
-    return told
+        found[form] = {"records": count, "bytes_an_observation": round(size / load.observations), "seconds": spent_s}
+    return found
 
 
 def fit(base: Job, files: list[str], scorer: str, hop: int) -> float:
@@ -126,7 +125,7 @@ def fit(base: Job, files: list[str], scorer: str, hop: int) -> float:
 
 
 def job_of(base: Job, case: Case, influx: Influx) -> Job:
-    """A job over the case's topic, with the group and the bucket of its own, in a directory that shares the models."""
+    """A job over the case's topic, with a separate group and bucket, in a directory that shares the models."""
     name = f"{case.scorer}-{uuid.uuid4().hex[:8]}"
     job = Job(base.home / name, base.kafka, influx, TOPICS[case.form], name)
     job.init()
@@ -145,13 +144,16 @@ def job_of(base: Job, case: Case, influx: Influx) -> Job:
 
 
 def drain(base: Job, store: Influx, case: Case, seconds: float, load: Load) -> dict[str, Any]:
-    """Workers over the topic from its beginning, into a bucket of their own."""
+    """Workers over the topic from its beginning, into a separate bucket."""
     job = job_of(base, case, create_bucket(store, f"{case.scorer}-{uuid.uuid4().hex[:6]}"))
     others = listener(base.kafka), listener(urlsplit(store.url).netloc)
     workers = [job.worker() for _ in range(case.workers)]
     try:
         begun = time.monotonic()
-        ended = lambda: any(worker.poll() is not None for worker in workers)  # noqa: E731
+
+        def ended() -> bool:
+            return any(worker.poll() is not None for worker in workers)
+
         if not wait_until(lambda: bool(job.flux_counts()) or ended(), timeout_s=START_S, every_s=0.5):
             raise SystemExit(f"no scores within {START_S:g} s: {job.log_of(workers[0])[-2000:]}")
         first_s = time.monotonic() - begun
@@ -235,17 +237,17 @@ def rival(base: Job, store: Influx, kind: str, seconds: float) -> dict[str, Any]
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-# ---- telling
+# ---- reporting
 
 
 def print_table(cases: list[dict[str, Any]], rivals: dict[str, dict[str, Any]]) -> None:
     print(f"\n{'':<44}{'obs/s':>9}{'median':>9}{'cores':>7}{'CPU s per million: worker':>27}{'broker':>8}{'store':>8}")
     for case in cases:
         others = [case[f"{who}_cpu_s_per_million"] for who in ("broker", "store")]
-        told = ["-" if value is None else f"{value:.0f}" for value in others]
+        cells = ["-" if value is None else f"{value:.0f}" for value in others]
         print(
             f"{case['case']:<44}{case['observations_per_s']:>9}{case['median_part_per_s']:>9}{case['worker_cores']:>7}"
-            f"{case['worker_cpu_s_per_million']:>27.0f}{told[0]:>8}{told[1]:>8}"
+            f"{case['worker_cpu_s_per_million']:>27.0f}{cells[0]:>8}{cells[1]:>8}"
         )
     for kind, found in rivals.items():
         print(f"{kind:<44}{json.dumps(found)}")
@@ -271,25 +273,25 @@ def measure(loads: Mapping[str, Load], given: argparse.Namespace, home: Path) ->
         for case in wanted:
             cases.append(drain(base, store, case, given.seconds, loads[case.form]))
             print(json.dumps({key: value for key, value in cases[-1].items() if key != "samples"}), flush=True)
-        found = {"sent": sent, "prepared_s": prepared, "rivals": rivals, "cases": cases}
-        found["latency"] = {}
+        latency: dict[str, Any] = {}
         for case in LATENCY_CASES:
             if given.only in replace(case, stagger=False).key:
-                crew = {"workers": case.workers, "hop": case.hop, "stagger": case.stagger}
-                told = measure_latency(home, kafka, store, LATENCY_RATE, load.channels, load.seed, **crew)
-                found["latency"][case.key] = told
-                print("latency", case.key, json.dumps(told), flush=True)
-    return found
+                stream = (LATENCY_RATE, load.channels, load.seed)
+                measured = measure_latency(
+                    home, kafka, store, *stream, workers=case.workers, hop=case.hop, stagger=case.stagger
+                )
+                latency[case.key] = measured
+                print("latency", case.key, json.dumps(measured), flush=True)
+    return {"sent": sent, "prepared_s": prepared, "rivals": rivals, "cases": cases, "latency": latency}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Throughput of a worker, from a topic to the store.")
-    parser.add_argument("--out", type=Path, required=True)
+    parser = argument_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--channels", type=int, default=38)
     parser.add_argument("--series", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="cases whose name holds this, and nothing beside them")
+    parser.add_argument("--only", default="", help="only cases whose name holds this")
     given = parser.parse_args()
     ahead_s = given.seconds + 2 * SETTLE_S
     loads = {
@@ -306,8 +308,7 @@ def main() -> None:
     print_table(result["cases"], result["rivals"])
     head |= {"load_after": os.getloadavg()[0], "wall_s": round(time.monotonic() - begun)}
     print(f"\nseed {given.seed}, {head['wall_s']} s in all")
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps({"environment": head} | result, indent=2) + "\n", encoding="utf-8")
+    write_result(given.out, {"environment": head} | result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Secrets stay out of logs, whoever logs: the Kafka libraries print whole requests and settings at debug level."""
+"""Masks secrets in all log records: at debug level the Kafka libraries log whole requests and settings."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ __all__ = ["SHOWN", "keep_out_of_logs"]
 
 SHOWN = "***"
 _lock = threading.Lock()
-_hidden: tuple[str, ...] = ()  # every way a secret may be spelled, the longest first
+_hidden: tuple[str, ...] = ()  # every spelling of a secret, the longest first
 
 
 def keep_out_of_logs(secret: str) -> None:
-    """From now on no log record of this process shows `secret`, in text or as bytes are printed; SHOWN stands there.
+    """From now on every log message of this process shows SHOWN for `secret`, as text and as the repr of bytes.
 
-    Trap: tracebacks are not looked through, only messages; so an error must not hold a secret.
+    Trap: this covers messages only, not tracebacks; so an error must not contain a secret.
     """
-    global _hidden  # noqa: PLW0603  # the log records of a process are one thing
-    spelled = repr(secret.encode())[2:-1]
-    spellings = {secret, repr(secret)[1:-1], spelled, spelled.replace("'", "\\'")}
+    global _hidden  # noqa: PLW0603  # log records are global to a process
+    as_bytes = repr(secret.encode())[2:-1]
+    spellings = {secret, repr(secret)[1:-1], as_bytes, as_bytes.replace("'", "\\'")}
     with _lock:
         if not spellings - set(_hidden):
             return
@@ -30,16 +30,16 @@ def keep_out_of_logs(secret: str) -> None:
 
 
 class _Factory:
-    """Makes records as the factory before it did, and looks through what they say."""
+    """Creates records with the previous factory, and masks their messages."""
 
-    def __init__(self, before: Any) -> None:
-        self._before = before
+    def __init__(self, previous: Any) -> None:
+        self._previous = previous
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
-        record: logging.LogRecord = self._before(*args, **kwargs)
+        record: logging.LogRecord = self._previous(*args, **kwargs)
         try:
             text = record.getMessage()
-        except (TypeError, ValueError):  # a wrong format: the handler tells of it
+        except (TypeError, ValueError):  # a wrong format string: the handler reports it
             return record
         if any(spelling in text for spelling in _hidden):
             for spelling in _hidden:

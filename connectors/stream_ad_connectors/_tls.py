@@ -1,8 +1,10 @@
-"""What a client of ours shows and trusts over TLS, and what is wrong when a handshake fails."""
+"""TLS contexts of our clients, and the errors when a handshake fails."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stream_ad.errors import AccessError, ConfigError
@@ -20,57 +22,48 @@ def client_context(
     keys: str = "",
     check_hostname: bool = True,
 ) -> ssl.SSLContext:
-    """A context that trusts `ca_file`, or the system's authorities, and shows `cert_file` when asked.
+    """A context that trusts `ca_file`, or the system's authorities, and presents `cert_file` if given.
 
-    section and keys: how the settings are called ("kafka", "ssl_"). ConfigError names the file that is broken.
+    section and keys: the names of the settings ("kafka", "ssl_"). ConfigError names the broken file.
     """
-    context = ssl.create_default_context()
-    if ca_file is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise _broken(f"{section}.{keys}ca_file", ca_file, "a certificate", error) from None
+    with _config_errors(f"{section}.{keys}ca_file {ca_file}", "a certificate"):
+        context = ssl.create_default_context(cafile=ca_file)
     context.check_hostname = check_hostname
     if cert_file is not None:
-        for name, file in ((f"{section}.{keys}cert_file", cert_file), (f"{section}.{keys}key_file", key_file)):
-            if file is not None:
-                _readable(name, file)
-        try:
-            # without a password the library would ask for one at the terminal
+        for key, file in (("cert_file", cert_file), ("key_file", key_file or cert_file)):
+            with _config_errors(f"{section}.{keys}{key} {file}"):
+                file.open("rb").close()  # the error of `load_cert_chain` does not name the file
+        expected = f"a certificate and its key (is {section}.{keys}key_password right?)"
+        with _config_errors(f"{section}.{keys}cert_file {cert_file}", expected):
+            # without a password the library would prompt for one at the terminal
             context.load_cert_chain(cert_file, key_file, lambda: key_password or "")
-        except (OSError, ssl.SSLError) as error:
-            what = f"a certificate and its key (is {section}.{keys}key_password right?)"
-            raise _broken(f"{section}.{keys}cert_file", cert_file, what, error) from None
     return context
 
 
-def tls_error(error: ssl.SSLError, whom: str, section: str, keys: str = "") -> AccessError | None:
-    """What a failed handshake with `whom` means; None when it only says that the connection was cut."""
+def tls_error(error: ssl.SSLError, server: str, section: str, keys: str = "") -> AccessError | None:
+    """The error for a failed handshake with `server`; None when the connection was only cut."""
     text = str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return AccessError(
-            f"the certificate of {whom} is not trusted: {error.verify_message}",
-            hint=f"set {section}.{keys}ca_file to the authority that signed it; is the address the one it is made for?",
+            f"the certificate of {server} is not trusted: {error.verify_message}",
+            hint=f"set {section}.{keys}ca_file to the authority that signed it; is the address in the certificate?",
         )
     if "ALERT" in text.upper():
         return AccessError(
-            f"{whom} did not accept our certificate, or wants one: {error.reason or text}",
+            f"{server} did not accept our certificate, or requires one: {error.reason or text}",
             hint=f"set {section}.{keys}cert_file and {section}.{keys}key_file to a certificate that it trusts",
         )
     if "WRONG_VERSION_NUMBER" in text.upper() or "RECORD_LAYER_FAILURE" in text.upper():
-        return AccessError(f"{whom} does not speak TLS", hint=f"is the port right, and does [{section}] ask for TLS?")
+        return AccessError(f"{server} does not speak TLS", hint=f"is the port right, and does [{section}] ask for TLS?")
     return None
 
 
-def _readable(name: str, file: Path) -> None:
+@contextmanager
+def _config_errors(setting: str, expected: str = "") -> Iterator[None]:
+    """setting: its name and its file."""
     try:
-        file.open("rb").close()
+        yield
+    except ssl.SSLError as error:
+        raise ConfigError(f"{setting}: expected {expected} in PEM form, found {error}") from None
     except OSError as error:
-        raise ConfigError(f"{name} {file} cannot be read: {error.strerror}") from None
-
-
-def _broken(name: str, file: Path, expected: str, error: Exception) -> ConfigError:
-    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
-        return ConfigError(f"{name} {file}: expected {expected} in PEM form, found {error}")
-    return ConfigError(f"{name} {file} cannot be read: {error.strerror}")
+        raise ConfigError(f"{setting} cannot be read: {error.strerror}") from None

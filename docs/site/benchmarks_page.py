@@ -10,14 +10,14 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 _HEAD = """\
 # Benchmarks
 
-What `benchmarks/` measured last, on a machine of two cores that also runs the broker and the store; each script prints
-its machine, versions and seed, and its result is in `benchmarks/results/`. This page is made from those files by
-`make docs`.
+The latest results of `benchmarks/`, on a machine with two cores that also runs the broker and the store. Each script
+prints its machine, versions and seed, and writes its result to `benchmarks/results/`; `make docs` generates this page
+from those files.
 
-Where it falls short of what was wished for: 100,000 observations/s in columns (see below for what two cores gave); an
-alert less than a second after what the settings ask, at half load, with the default hop of 16 (with 64 it is); 10,000
-live series of 5 channels in 2 GB; 1,500 of 38 channels take 2.2 GB with the default hop (with 64, 1.8).
-[Sizing](scaling.md) says what follows from the figures, and why.
+Goals that were not reached: 100,000 observations/s in columns (below is what two cores reached); an alert within a
+second of what the settings ask, at half load, with the default hop of 16 (with 64 it is); 10,000 live series of 5
+channels in 2 GB. 1,500 series of 38 channels need 2.2 GB with the default hop (1.8 with 64). [Sizing](scaling.md)
+explains what follows from the figures.
 """
 
 
@@ -50,8 +50,8 @@ def accuracy() -> str:
         published, others = tables["published"][name], tables["others"][name]
         rows.append([said, *(f"{one:.3f}" for one in (published["vus_pr"], others["vus_pr"], published["pa_f1"]))])
     return (
-        "## Accuracy\n\nMean VUS-PR over 25 public series and 88 others; labels are read by the metric alone. "
-        "Point-adjusted F1 (of the 25) is shown for what it is: look at the random row. "
+        "## Accuracy\n\nMean VUS-PR over 25 public series and 88 others; only the metrics read labels.  "
+        "Point-adjusted F1 (of the 25) says little, as the random row shows. "
         "More: [accuracy](accuracy.md).\n\n" + table(["", "25 series", "88 others", "point-adjusted F1"], rows)
     )
 
@@ -75,16 +75,16 @@ def throughput() -> str:
     ]
     return (
         "## From topic to store\n\n38 channels.\n\n"
-        + table(["", "observations/s", "CPU seconds of the workers for a million"], rows)
-        + "\n## From produce to alert\n\nSeconds beyond what the settings ask for, 10,000 observations/s of 200 "
-        "series. In its first ten seconds a worker also loads their profiles.\n\n"
+        + table(["", "observations/s", "CPU seconds of the workers per million"], rows)
+        + "\n## From produce to alert\n\nLatency beyond what the settings ask for, in seconds, at 10,000 "
+        "observations/s of 200 series. In its first ten seconds a worker also loads the profiles.\n\n"
         + table(["", "median", "99%", "median from the start", "99% from the start"], waits)
     )
 
 
 def trust() -> str:
     drills, soak = result("drills"), result("soak")
-    hostile = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("hostile-*.json"))]
+    hostile = result("hostile")["runs"]
 
     def all_of(name: str) -> str:
         return f"{sum(one[name] for one in hostile):,}"
@@ -94,8 +94,8 @@ def trust() -> str:
         return f"{found['first_third']:,.{digits}f} and {found['last_third']:,.{digits}f}"
 
     lines = [
-        "## Under fire",
-        f"{drills['faults']:,} faults in any overlap over {drills['slots']:,} scores: lost {drills['lost']}, doubled "
+        "## Faults and hostile records",
+        f"{drills['faults']:,} overlapping faults over {drills['slots']:,} scores: lost {drills['lost']}, doubled "
         f"{drills['duplicate']}, differing {drills['differing']}; alerts lost {drills['alerts_lost']}, doubled "
         f"{drills['alerts_doubled']}.",
         f"{all_of('sent')} hostile records in {len(hostile)} runs: {all_of('crashes')} crashes, "
@@ -123,9 +123,9 @@ def memory() -> str:
     ]
     return (
         "## Memory of a live series\n\n"
-        + table(["channels", "KiB a series", "of it its profile", "series in 2 GB"], rows)
-        + "\nA whole worker with so many live series, a backlog drained, in MB; library files are shared "
-        "by all processes of a machine.\n\n" + table(["", "most", "at rest", "its own", "library files"], workers)
+        + table(["channels", "KiB per series", "of which profile", "series in 2 GB"], rows)
+        + "\nA whole worker with this many live series that drained a backlog, in MB; all processes of a machine "
+        "share the library files.\n\n" + table(["", "maximum", "at rest", "private", "library files"], workers)
     )
 
 
@@ -141,7 +141,7 @@ def history() -> str:
     ]
     slots, points = found["environment"]["slots"], found["environment"]["points"]
     return (
-        f"## History\n\n{slots:,} scores of a series as a line of {points:,} points that keeps every peak, ms.\n\n"
+        f"## History\n\n{slots:,} scores of a series, downsampled to {points:,} points without losing a peak, ms.\n\n"
         + table(["store", "median", "95% quantile", "95% of the whole range"], rows)
     )
 

@@ -12,8 +12,8 @@ __all__ = ["cli_page"]
 _HEAD = """\
 # Command line
 
-Exit codes: 0 ok, 1 failed, 2 usage or config. Data goes to stdout, all else to stderr; `--json` prints data alone.
-This page is generated from the commands themselves by `make docs`.
+Exit codes: 0 ok, 1 failed, 2 usage or config. Data goes to stdout, the rest to stderr; `--json` prints data only.
+`make docs` generates this page from the commands.
 
 """
 

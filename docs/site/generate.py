@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.site import benchmarks_page, cli_page, http_page, metrics_page, settings_page
+from docs.site import api_page, benchmarks_page, cli_page, http_page, metrics_page, settings_page
 
 __all__ = ["PAGES"]
 
 PAGES: dict[str, Callable[[], str]] = {
+    "api.md": api_page.api_page,
     "benchmarks.md": benchmarks_page.page,
     "cli.md": cli_page.cli_page,
     "configuration.md": settings_page.settings_page,

@@ -1,4 +1,4 @@
-"""Pages that lie elsewhere in the repository, and the results that pages link to, become part of the site."""
+"""Adds to the site the pages outside docs/, and the results that pages link to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"index.md": "README.md", "containers.md": "docker/README.md", "changelog.md": "CHANGELOG.md"}
+PAGES = {
+    "index.md": "README.md",
+    "containers.md": "docker/README.md",
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -28,12 +33,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         markdown = re.sub(rf"\]\((?:\.\./)+{source}\)", f"]({up}{other})", markdown)
     markdown = re.sub(r"\]\((?:\.\./)+benchmarks/results/", f"]({up}results/", markdown)
     outside = r"\[([^\]]+)\]\((?:\.\./)+(?:benchmarks|tests|docker|stream_ad)[^)]*\)"
-    return re.sub(outside, r"\1", markdown)  # what the site does not hold is named, not linked
+    return re.sub(outside, r"\1", markdown)  # files outside the site are named, not linked
 
 
 def _moved(text: str, source: str) -> str:
-    """Links of a page that lies outside docs/, as the site has it."""
-    if source == "README.md":
+    """The page with its links as the site needs them."""
+    if source in ("README.md", "CONTRIBUTING.md"):
         text = text.replace("](docs/adr)", "](adr/0001-nested-packages-and-floors.md)").replace("](docs/", "](")
         text = text.replace("](benchmarks/results/", "](results/")
     text = text.replace("](../docs/", "](")

@@ -1,4 +1,4 @@
-"""Draws docs/img/how-scoring-works.png: `python docs/site/pictures.py`. Seed 0, the product's own path."""
+"""Draws docs/img/how-scoring-works.png: `python docs/site/pictures.py`. Seed 0, through the public API."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def main() -> None:
     panels, (above, middle, below) = plt.subplots(3, 1, sharex=True, figsize=(8, 5.5), layout="constrained")
     for axis, name in ((above, "speed"), (middle, "flow")):
         axis.fill_between(
-            scores.index, scores[f"lower.{name}"], scores[f"upper.{name}"], alpha=0.25, label="usual band"
+            scores.index, scores[f"lower.{name}"], scores[f"upper.{name}"], alpha=0.25, label="expected band"
         )
         axis.plot(scores[f"expected.{name}"], ":", lw=1, label="expected")
-        axis.plot(scores[f"value.{name}"], lw=1, color="black", label="found")
+        axis.plot(scores[f"value.{name}"], lw=1, color="black", label="actual")
         axis.set_ylabel(name)
     above.legend(loc="upper right", ncols=3, fontsize=8)
     below.plot(scores["score"], lw=1.2)

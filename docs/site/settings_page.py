@@ -1,4 +1,4 @@
-"""The settings as a page."""
+"""Generates the page of the settings."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ __all__ = ["settings_page"]
 _HEAD = """\
 # Configuration
 
-One TOML file, `stream-ad.toml` in the working directory unless `-c` names another; `stream-ad init` writes one. Every
-key is also an environment variable, `STREAM_AD__SECTION__KEY`, which wins over the file: `kafka.group` is
-`STREAM_AD__KAFKA__GROUP`. Secrets come by environment or by a file that the TOML names, never from the TOML itself, and
-are never printed. Durations are text such as `500ms`, `1s`, `5min`, `1h`; rates such as `1 per week` or `3 per day`.
-An unknown key is an error.
+One TOML file, `stream-ad.toml` in the working directory unless `-c` names another; `stream-ad init` writes one. The
+environment variable `STREAM_AD__SECTION__KEY` overrides a key: `kafka.group` is `STREAM_AD__KAFKA__GROUP`. Secrets come
+from the environment or from a file that the TOML names, never from the TOML itself, and are never printed. Durations
+are text such as `500ms`, `1s`, `5min`, `1h`; rates such as `1 per week` or `3 per day`. An unknown key is an error.
 
-This page is generated from the settings themselves by `make docs`.
+`make docs` generates this page from the settings.
 """
 
 
 def settings_page() -> str:
-    """The whole page, Markdown."""
+    """The page as Markdown."""
     return "\n".join([_HEAD, *(_section(title, model) for title, model in sections().items())])
 
 

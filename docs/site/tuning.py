@@ -49,7 +49,7 @@ def judged(plant: Plant, out: Path) -> tuple[int, int, int]:
 
 def main() -> None:
     plant = Plant.live(11, TEST, 20, past_slots=TRAIN)
-    print("| settings | faults found | alerts beside any fault |\n|---|---|---|")
+    print("| settings | faults found | alerts far from any fault |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         write(plant, home / "data" / "PLANT")

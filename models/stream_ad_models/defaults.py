@@ -1,4 +1,4 @@
-"""What every scorer of the package uses unless told otherwise, in steps."""
+"""Defaults of every scorer of the package, in steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`alerts`: episodes over the threshold, past ones and those to come."""
+"""`alerts`: past alerts, and new ones as they arrive."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ _TOP_CHANNELS = 3
 def command(
     context: typer.Context,
     series: Annotated[str | None, typer.Option(help="Only this series.")] = None,
-    start: Annotated[str | None, typer.Option(help="Only episodes that began since: -1h, ISO-8601.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes; one line an event.")] = False,
+    start: Annotated[
+        str | None, typer.Option(help="Only alerts that began at or after this time: -1h, ISO-8601.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep printing alert events as they arrive, one line each.")
+    ] = False,
     test_notification: Annotated[
-        str | None, typer.Option(metavar="ROUTE", help="Send an example to this route instead, and say how it went.")
+        str | None, typer.Option(metavar="ROUTE", help="Send an example to this route instead, and report the result.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print alerts. With --follow alone only new ones; with --start the past ones first."""
+    """Print alerts. --follow alone prints new ones only; with --start it prints the past ones first."""
     settings = settings_of(context)
     if test_notification is not None:
         _test(settings, test_notification)
@@ -54,7 +58,7 @@ def command(
 
 
 def _test(settings: Settings, name: str) -> None:
-    """ConfigError when there is no such route, UnavailableError when its receiver does not take the message."""
+    """Sends an example. ConfigError: no such route; UnavailableError: the receiver refuses the message."""
     from stream_ad.errors import ConfigError
     from stream_ad.notifications.rendering import compose, example
     from stream_ad.wiring import open_clock, open_notifier
@@ -64,11 +68,11 @@ def _test(settings: Settings, name: str) -> None:
         raise ConfigError(f"no notify route {name!r}, found {sorted(routes)}", hint="add it as [[notify.routes]]")
     notifier = open_notifier(settings, routes[name])
     notifier.send(compose([example(open_clock().now_ns())], link_base=settings.notify.link_base))
-    print(f"route {name}: {notifier.service} has taken the example")
+    print(f"route {name}: {notifier.service} accepted the example")
 
 
 def _document(alert: Alert) -> object:
-    """The JSON that travels on the topic."""
+    """The JSON of the alerts topic."""
     import msgspec
 
     from stream_ad.serde.alerts import alert_to_json
@@ -78,7 +82,7 @@ def _document(alert: Alert) -> object:
 
 def _drivers(alert: Alert) -> str:
     if _silent(alert):
-        return "no reading" if alert.end_ns is None else "readings are back"
+        return "no readings" if alert.end_ns is None else "readings resumed"
 
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.4g}"

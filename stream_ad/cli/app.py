@@ -1,4 +1,4 @@
-"""The console script: global options, the verbs, and the one place where errors become a line and an exit code."""
+"""The console script: global options, the commands, and the one place that turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ from stream_ad.errors import StreamAdError
 __all__ = ["app", "main", "run"]
 
 INTERRUPTED = 130
-_FLOATING = ("-c", "--config")
 
 app = typer.Typer(
     name="stream-ad",
@@ -58,9 +57,9 @@ def _version(wanted: bool) -> None:
 def _global(
     context: typer.Context,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="The TOML file; ./stream-ad.toml when it is there.")
+        Path | None, typer.Option("--config", "-c", help="The TOML file; by default ./stream-ad.toml, if it exists.")
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -84,7 +83,10 @@ def run(args: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if not debug:
-        for library in ("kafka", "aiokafka"):  # they warn of slow callbacks and retries; what matters comes as an error
+        for library in (
+            "kafka",
+            "aiokafka",
+        ):  # their warnings (slow callbacks, retries) are noise: failures arrive as errors
             logging.getLogger(library).setLevel(logging.ERROR)
     try:
         app(argv, prog_name="stream-ad")
@@ -95,10 +97,12 @@ def run(args: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit does not flush into it again
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or the interpreter flushes into the broken pipe at exit
         return 1
-    except Exception as error:  # noqa: BLE001  # the outermost place: nothing else turns the unexpected into a line
-        hint = "" if debug else " — this was not expected; --debug shows where it came from"
+    except Exception as error:  # noqa: BLE001  # outermost frame: a defect becomes one line too
+        hint = "" if debug else " — this was not expected; --debug prints the traceback"
         return _failed(error, f"{type(error).__name__}: {error}{hint}", debug, 1)
     return 0
 
@@ -111,20 +115,16 @@ def _failed(error: BaseException, text: str, debug: bool, code: int) -> int:
 
 
 def _global_first(args: Sequence[str]) -> list[str]:
-    """Global options may also stand behind the verb."""
+    """Moves --config and --debug before the command, so that users may also write them after it."""
     front: list[str] = []
     rest: list[str] = []
-    at = 0
-    while at < len(args):
-        arg = args[at]
+    left = iter(args)
+    for arg in left:
         if arg == "--":
-            return [*front, *rest, *args[at:]]
-        if arg in _FLOATING and at + 1 < len(args):
-            front += [arg, args[at + 1]]
-            at += 1
-        elif arg == "--debug" or arg.startswith("--config="):
-            front.append(arg)
+            return [*front, *rest, arg, *left]
+        if arg in ("-c", "--config"):
+            value = next(left, None)
+            (rest if value is None else front).extend([arg] if value is None else [arg, value])
         else:
-            rest.append(arg)
-        at += 1
+            (front if arg == "--debug" or arg.startswith("--config=") else rest).append(arg)
     return front + rest

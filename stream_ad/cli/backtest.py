@@ -1,4 +1,4 @@
-"""`backtest`: files through the live pipeline's own code."""
+"""`backtest`: scores files with the code of the live pipeline."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ __all__ = ["command"]
 
 _COLUMNS = ("dataset", "series", "rows", "scored_rows", "seconds", "alerts", "dead_letters")
 _METRICS = ("vus_pr", "auc_pr")
-_process: dict[str, Any] = {}  # settings and scorer of a process of the pool
+_process: dict[str, Any] = {}  # settings and scorer, per process of the pool
 
 
 def command(
     context: typer.Context,
     data: Annotated[Path, typer.Option(help="Directory of <dataset>/<series>.test.parquet.")],
-    out: Annotated[Path, typer.Option(help="Where scores and summary.json go.")],
+    out: Annotated[Path, typer.Option(help="Directory for the scores and summary.json.")],
     dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
     series: Annotated[list[str] | None, typer.Option(help="Only this series; may be repeated.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="section.key=value; may be repeated.")
     ] = None,
-    train_rows: Annotated[int | None, typer.Option(min=1, help="Fit on the first so many rows of test.")] = None,
+    train_rows: Annotated[int | None, typer.Option(min=1, help="Fit on this many first rows of test.")] = None,
     train_rows_file: Annotated[
-        Path | None, typer.Option(help="CSV of dataset, series, train_rows: which series, fitted on how many rows.")
+        Path | None,
+        typer.Option(help="CSV of dataset, series, train_rows: the series to score and their --train-rows."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes at work.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Fit on <series>.train.parquet, score every row of test as a worker would, write scores and summary.json."""
+    """Fit on <series>.train.parquet, score every row of test as a worker would, write the scores and summary.json."""
     chosen = settings_of(context, settings or ())
     from stream_ad.offline.backtest import find_cases, summarize, train_rows_of
 
@@ -50,7 +51,7 @@ def command(
     rows: list[dict[str, Any]] = []
     for row in _results(cases, chosen, out, jobs):
         rows.append(row)
-        say(f"{len(rows)}/{len(cases)} {row['dataset']}/{row['series']}: {_told(row)}")
+        say(f"{len(rows)}/{len(cases)} {row['dataset']}/{row['series']}: {_row_text(row)}")
     summary = summarize(rows, _about(chosen))
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if as_json:
@@ -65,7 +66,7 @@ def command(
 
 
 def _results(cases: Sequence[Case], settings: Settings, out: Path, jobs: int) -> Iterator[dict[str, Any]]:
-    """One row a case, in their order."""
+    """One row of the summary per case, in order."""
     out.mkdir(parents=True, exist_ok=True)
     if jobs == 1 or len(cases) == 1:
         _prepare(settings)
@@ -98,7 +99,7 @@ def _run(case: Case, out: Path) -> dict[str, Any]:
         seconds = time.monotonic() - begun
         write_scored(scored, out)
         return summary_row(scored, seconds)
-    except StreamAdError as error:  # the other series go on; the exit code tells
+    except StreamAdError as error:  # the run continues with the other series; the exit code reports the failure
         return failed_row(case, str(error))
 
 
@@ -113,7 +114,7 @@ def _about(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _told(row: dict[str, Any]) -> str:
+def _row_text(row: dict[str, Any]) -> str:
     if "error" in row:
         return f"failed: {row['error']}"
     return f"{row['scored_rows']} of {row['rows']} rows, {row['alerts']} alerts, {row['seconds']:.1f} s"

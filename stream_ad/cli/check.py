@@ -1,4 +1,4 @@
-"""`check`: a dry run that says of each thing whether it is right, and a hint where it is not."""
+"""`check`: a dry run that prints one finding per dependency, with a hint where one is wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["command"]
 
 
 def command(context: typer.Context, as_json: Json = False) -> None:
-    """Try config, broker, topics, records, store and models without changing anything."""
+    """Check config, broker, topics, records, store and models without changing anything."""
     from stream_ad.cli.diagnostics import checkup
 
     findings = []
@@ -22,7 +22,7 @@ def command(context: typer.Context, as_json: Json = False) -> None:
             hint = f" — {finding.hint}" if finding.hint else ""
             print(f"{'ok     ' if finding.ok else 'WRONG  '}{finding.name}: {finding.text}{hint}", flush=True)
     if as_json:
-        emit_json([asdict(finding) | {"mend": finding.hint} for finding in findings])  # `mend`: the key's old name
+        emit_json([asdict(finding) | {"mend": finding.hint} for finding in findings])  # "mend": an older key
     code = max((finding.exit_code for finding in findings), default=0)
     if code:
         raise typer.Exit(code)

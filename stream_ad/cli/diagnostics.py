@@ -1,15 +1,17 @@
-"""What `check` looks at, one finding at a time; nothing is written anywhere."""
+"""The checks of `check`, one finding at a time; none of them writes anything."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
+from stream_ad.cli.common import open_store
 from stream_ad.errors import AccessError, DataError, StreamAdError
 from stream_ad.ports import BrokerAdmin
 from stream_ad.records import DeadLetter, Observation
@@ -23,9 +25,8 @@ from stream_ad.wiring import (
     open_admin,
     open_notifier,
     open_profiles,
-    open_store,
     open_tail,
-    subscribed,
+    resolve_subscriptions,
 )
 
 __all__ = ["Finding", "checkup"]
@@ -37,7 +38,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line. exit_code: 0 ok, 2 the config is at fault, 1 something else is."""
+    """One line. exit_code: 0 ok, 2 a wrong config, 1 any other failure."""
 
     name: str
     ok: bool
@@ -47,13 +48,13 @@ class Finding:
 
 
 def checkup(config: Path | None) -> Iterator[Finding]:
-    """Yields each finding as soon as it is known; what rests on something broken is left out."""
+    """Yields each finding at once; checks that depend on a failed one are skipped."""
     loaded: list[Settings] = []
 
     def load() -> str:
         loaded.append(load_settings(config))
         if config is None and not DEFAULT_PATH.exists():
-            return "no file, defaults and the environment alone"
+            return "no file: defaults and the environment"
         return str(config or DEFAULT_PATH)
 
     yield _find("config", load)
@@ -61,7 +62,7 @@ def checkup(config: Path | None) -> Iterator[Finding]:
         return
     settings = loaded[0]
     if embedded(settings):
-        yield Finding("input", True, "no kafka.bootstrap: this machine's own metrics")
+        yield Finding("input", True, "no kafka.bootstrap: the metrics of this machine")
     else:
         yield from _broker(settings)
     yield _find("store", lambda: _store(settings))
@@ -81,58 +82,52 @@ def _find(name: str, look: Callable[[], str]) -> Finding:
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
-    admin = open_admin(settings)
-    try:
+    with closing(open_admin(settings)) as admin:
         reached = _find("broker", admin.check)
         yield reached
         if not reached.ok:
             return
-        now = subscribed(settings)
+        now = resolve_subscriptions(settings)
         for pattern in (one.topic for one in settings.subscription if one.is_pattern):
             matching = sum(fnmatchcase(one.topic, pattern) for one in now.subscription)
-            yield Finding(f"topics {pattern}", True, f"{matching} match now; workers find those to come")
+            yield Finding(f"topics {pattern}", True, f"{matching} match now; workers find new ones")
         if not settings.subscription and not now.subscription:
             hint = "add one with its topic, or `stream-ad subscribe TOPIC`"
             yield Finding("topics", False, "kafka.bootstrap is set but there is no [[subscription]]", hint, 2)
         for subscription in now.subscription:
             yield from _topic(settings, subscription, admin)
         yield _find("own topics", lambda: _own_topics(settings, admin))
-    finally:
-        admin.close()
 
 
 def _topic(settings: Settings, subscription: Subscription, admin: BrokerAdmin) -> Iterator[Finding]:
     topic = subscription.topic
-    there = _find(f"topic {topic}", lambda: f"{admin.partitions([topic])[topic]} partition(s)")
-    yield there
-    if there.ok:
+    found = _find(f"topic {topic}", lambda: f"{admin.partitions([topic])[topic]} partition(s)")
+    yield found
+    if found.ok:
         yield _find(f"records of {topic}", lambda: _sample(settings, subscription))
 
 
 def _sample(settings: Settings, subscription: Subscription) -> str:
-    """The newest records, decoded as a worker would. DataError when none of them can be."""
+    """Decodes the newest records as a worker would. DataError when none of them decodes."""
     decoder = Decoder(subscription, settings.detector)
-    tail = open_tail(settings, [subscription.topic])
-    try:
+    with closing(open_tail(settings, [subscription.topic])) as tail:
         records = tail.last(SAMPLE_RECORDS, SAMPLE_S)
-    finally:
-        tail.close()
     if not records:
         return "none yet"
     decoded = [decoder.decode(record) for record in records]
-    letters = [letter for _, dead in decoded for letter in dead]
+    failures = [dead for _, found in decoded for dead in found]
     observations = [observation for found, _ in decoded for observation in found]
     if not observations:
         raise DataError(
-            f"none of the newest {len(records)} can be read: {_first(letters)}",
-            hint=f"mend the producer, or the fields of the [[subscription]] of {subscription.topic!r}",
+            f"none of the newest {len(records)} can be read: {_first(failures)}",
+            hint=f"correct the producer, or the fields of the [[subscription]] of {subscription.topic!r}",
         )
-    failed = f"; some parts cannot be read: {_first(letters)}" if letters else ""
-    return f"{len(records)} looked at, {_described(observations)}{failed}"
+    failed = f"; some parts cannot be read: {_first(failures)}" if failures else ""
+    return f"{len(records)} read, {_described(observations)}{failed}"
 
 
-def _first(letters: Sequence[DeadLetter]) -> str:
-    return f"{letters[0].reason}: {letters[0].detail}" if letters else ""
+def _first(failures: Sequence[DeadLetter]) -> str:
+    return f"{failures[0].reason}: {failures[0].detail}" if failures else ""
 
 
 def _described(observations: Sequence[Observation]) -> str:
@@ -147,12 +142,12 @@ def _described(observations: Sequence[Observation]) -> str:
 
 def _own_topics(settings: Settings, admin: BrokerAdmin) -> str:
     kafka = settings.kafka
-    there = admin.topics()
-    told = [
-        f"{topic} ({there[topic]} partition(s))" if topic in there else f"{topic} (will be created)"
+    existing = admin.topics()
+    found = [
+        f"{topic} ({existing[topic]} partition(s))" if topic in existing else f"{topic} (will be created)"
         for topic in (kafka.alerts_topic, kafka.dlq_topic, kafka.state_topic)
     ]
-    return ", ".join(told)
+    return ", ".join(found)
 
 
 # ---- store, models
@@ -164,24 +159,21 @@ def _store(settings: Settings) -> str:
         return reached
     path = settings.store.path
     if path.exists():
-        store = open_store(settings)
-        try:
+        with open_store(settings) as store:
             return f"{path}: {len(store.scores.score_counts())} series have scores"
-        finally:
-            store.sink.close()
     parent = next((folder for folder in path.resolve().parents if folder.exists()), Path("/"))
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
-        raise AccessError(f"{path} cannot be made: {parent} is not ours to write", hint="point store.path elsewhere")
+        raise AccessError(f"{path} cannot be created: {parent} is not writable", hint="change store.path")
     return f"{path} (will be created)"
 
 
 def _route(settings: Settings, route: NotifyRoute) -> str:
-    """Nothing is sent. The address is not shown, only what it is of."""
+    """Sends nothing, and shows the service but not the address."""
     service = open_notifier(settings, route).service
     quiet = f", muted {'; '.join(route.mute)} {route.time_zone}" if route.mute else ""
     rules = f", rules {', '.join(route.rules)}" if route.rules else ""
-    told = f"{', '.join(route.states)} from {route.min_severity} on"
-    return f"{service}: {told}, series {', '.join(route.series)}{rules}, {route.rate}{quiet}"
+    events = f"{', '.join(route.states)} from {route.min_severity} on"
+    return f"{service}: {events}, series {', '.join(route.series)}{rules}, {route.rate}{quiet}"
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
@@ -191,13 +183,13 @@ def _models(settings: Settings) -> Iterator[Finding]:
         scorer = build_scorer(settings)
         names.append(scorer.name)
         wait = scorer.delay_steps + scorer.hop_steps
-        return f"{scorer.name} {scorer.version}: window {scorer.window_steps} steps, a score waits up to {wait} more"
+        return f"{scorer.name} {scorer.version}: window {scorer.window_steps} steps, a score takes up to {wait} more"
 
     def profiles() -> str:
         found = open_profiles(settings).series(names[0])
         shown = ", ".join(found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
         if not found:
-            return f"none in {settings.models.url}: series are learned as they stream"
+            return f"none in {settings.models.url}: workers fit series from their stream"
         return f"{len(found)} in {settings.models.url} ({shown})"
 
     yield _find("model", weights)

@@ -1,10 +1,10 @@
-"""`dlq`: records that could not be used: which and why, their bytes, and once more to where they came from."""
+"""`dlq`: lists, shows and replays dead-dead records."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -26,14 +26,14 @@ __all__ = ["commands"]
 
 _REFUSED_SHOWN = 5
 Reason = Annotated[str | None, typer.Option(help="Only this reason, such as broken_json.")]
-Topic = Annotated[str | None, typer.Option(help="Only records that came from this topic.")]
+Topic = Annotated[str | None, typer.Option(help="Only records from this topic.")]
 SeriesKey = Annotated[str | None, typer.Option(help="Only records with this key.")]
-Start = Annotated[str | None, typer.Option(help="Only records sent since: -1h, ISO-8601.")]
+Start = Annotated[str | None, typer.Option(help="Only records dead-lettered at or after this time: -1h, ISO-8601.")]
 
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """Which letters are meant; None = whatever it is."""
+    """Selects dead-dead records; None = any value."""
 
     reason: str | None
     topic: str | None
@@ -42,16 +42,16 @@ class _Filter:
 
     @classmethod
     def of(cls, reason: str | None, topic: str | None, series_key: str | None, start: str | None) -> _Filter:
-        """ConfigError when `start` is no moment."""
+        """ConfigError when `start` is not a time."""
         from stream_ad.timestamps import moment_ns
 
         start_ns = None if start is None else moment_ns(start, name="--start")
         return cls(reason, topic, None if series_key is None else series_key.encode(), start_ns)
 
-    def takes(self, letter: DeadLetter) -> bool:
-        record = letter.record
+    def matches(self, dead: DeadLetter) -> bool:
+        record = dead.record
         return (
-            self.reason in (None, letter.reason)
+            self.reason in (None, dead.reason)
             and self.topic in (None, record.position.topic)
             and (self.key is None or record.key == self.key)
             and (self.start_ns is None or record.timestamp_ns >= self.start_ns)
@@ -59,7 +59,7 @@ class _Filter:
 
 
 commands = typer.Typer(
-    help="Look at records that could not be used, and send them again.", no_args_is_help=True, add_completion=False
+    help="Inspect the records that workers could not use, and replay them.", no_args_is_help=True, add_completion=False
 )
 
 
@@ -70,64 +70,64 @@ def _list(
     topic: Topic = None,
     series_key: SeriesKey = None,
     start: Start = None,
-    limit: Annotated[int, typer.Option(min=1, help="Print so many, the last ones.")] = 50,
-    skip: Annotated[int, typer.Option(min=0, help="Leave out so many of the last ones: the page before.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="Print at most this many, the newest ones.")] = 50,
+    skip: Annotated[int, typer.Option(min=0, help="Skip this many of the newest: the previous page.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Print what was refused and why, and how often each reason was given."""
+    """Print the newest dead-letter records, and the number of records per reason."""
     settings = settings_of(context)
     wanted = _Filter.of(reason, topic, series_key, start)
     counts: Counter[str] = Counter()
     last: deque[DeadLetter] = deque(maxlen=limit + skip)
-    with _reading(settings) as reader:
-        for letter in filter(wanted.takes, reader.read_dead_letters()):
-            counts[letter.reason] += 1
-            last.append(letter)
+    with _open_reader(settings) as reader:
+        for dead in filter(wanted.matches, reader.read_dead_letters()):
+            counts[dead.reason] += 1
+            last.append(dead)
     page = list(islice(last, max(0, len(last) - skip)))[-limit:]
     if as_json:
-        emit_json({"counts": dict(counts.most_common()), "letters": [document(letter) for letter in page]})
+        emit_json({"counts": dict(counts.most_common()), "letters": [document(dead) for dead in page]})
     elif not counts:
         print("no dead letters")
     else:
         columns = ("time", "reason", "topic", "partition", "offset", "key", "detail")
-        emit_table(columns, [cells(letter) for letter in page])
+        emit_table(columns, [cells(dead) for dead in page])
         if counts.total() > len(page):
-            print(f"the last {len(page)} of {counts.total() - skip}; --limit N shows more, --skip N those before\n")
+            print(f"the last {len(page)} of {counts.total() - skip}; --limit N shows more, --skip N earlier ones\n")
         emit_table(("reason", "count"), counts.most_common())
 
 
 @commands.command("show")
 def _show(
     context: typer.Context,
-    topic: Annotated[str, typer.Argument(help="The topic the record came from.")],
-    partition: Annotated[int, typer.Argument(help="Its partition there.")],
-    offset: Annotated[int, typer.Argument(help="Its offset there.")],
-    raw: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the value's bytes to a file.")] = None,
+    topic: Annotated[str, typer.Argument(help="Source topic of the record.")],
+    partition: Annotated[int, typer.Argument(help="Source partition.")],
+    offset: Annotated[int, typer.Argument(help="Source offset.")],
+    raw: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the bytes of the value to a file.")] = None,
     form: Annotated[Form, typer.Option("--bytes", help="How to show the value.")] = Form.TEXT,
     as_json: Json = False,
 ) -> None:
-    """Print one record and all that was wrong with it; bytes that are no printable text in hexadecimal."""
+    """Print one record and every problem found in it; bytes that are not printable text in hexadecimal."""
     settings = settings_of(context)
     from stream_ad.records import SourcePosition
 
     wanted = SourcePosition(topic, partition, offset)
-    with _reading(settings) as reader:
-        letters = [letter for letter in reader.read_dead_letters() if letter.record.position == wanted]
-    if not letters:
-        raise DataError(f"no dead letter came from {place(wanted)}", hint="`stream-ad dlq list` shows which there are")
-    letter = letters[-1]
+    with _open_reader(settings) as reader:
+        found = [dead for dead in reader.read_dead_letters() if dead.record.position == wanted]
+    if not found:
+        raise DataError(f"no dead letter from {place(wanted)}", hint="`stream-ad dlq list` lists them")
+    dead = found[-1]
     if raw is not None:
-        write_value(raw, letter)
+        write_value(raw, dead)
     if as_json:
-        problems = [{"reason": one.reason, "detail": one.detail} for one in letters]
-        emit_json({**document(letter), "problems": problems, **shown_bytes("value", letter.record.value, form)})
+        problems = [{"reason": one.reason, "detail": one.detail} for one in found]
+        emit_json({**document(dead), "problems": problems, **shown_bytes("value", dead.record.value, form)})
         return
-    lines = [*facts(letter), *((one.reason, one.detail) for one in letters)]
+    lines = [*facts(dead), *((one.reason, one.detail) for one in found)]
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         print(f"{name:<{width}}  {text}")
     if raw is None:
-        value = letter.record.value
+        value = dead.record.value
         print()
         print("(no value)" if value is None else next(iter(shown_bytes("", value, form, printable=True).values())))
 
@@ -142,70 +142,67 @@ def _replay(
     position: Annotated[
         list[str] | None, typer.Option(metavar="TOPIC:PARTITION:OFFSET", help="Only this record; may be repeated.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be sent.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Send records again, as they came, to the partition they came from: all, or those that the options name.
+    """Send records again, unchanged, to their source partition: all, or those that the options select.
 
-    Worth doing when their cause is mended (a setting, a limit, a channel made known). What is still wrong comes back as
-    a dead letter of its own, with the new offset; readings that are too late by now come back as late. The same bytes
-    of one partition are sent once, however many letters they have.
+    Do this once the cause is fixed (a setting, a limit, a new channel). A record that still fails is dead-lettered
+    again, with its new offset; readings that are too late by now are dead-lettered as late. Identical records of one
+    partition are sent once.
     """
     settings = settings_of(context)
     from stream_ad.wiring import embedded
 
     if embedded(settings):
         raise ConfigError(
-            "kafka.bootstrap is not set: there is no topic to send to", hint="set it, or STREAM_AD__KAFKA__BOOTSTRAP"
+            "kafka.bootstrap is not set: there is no topic to replay to", hint="set it, or STREAM_AD__KAFKA__BOOTSTRAP"
         )
-    meant = _Filter.of(reason, topic, series_key, start)
+    selection = _Filter.of(reason, topic, series_key, start)
     wanted = {_position(text) for text in position or ()}
-    with _reading(settings) as reader:
+    with _open_reader(settings) as reader:
         chosen = (
-            letter
-            for letter in reader.read_dead_letters()
-            if meant.takes(letter) and (not wanted or letter.record.position in wanted)
+            dead
+            for dead in reader.read_dead_letters()
+            if selection.matches(dead) and (not wanted or dead.record.position in wanted)
         )
-        letters: Iterable[DeadLetter] = chosen
-        if wanted:  # all must be there before any is sent
-            letters = list(chosen)
-            missing = wanted - {letter.record.position for letter in letters}
+        found: Iterable[DeadLetter] = chosen
+        if wanted:  # send none unless all exist
+            found = list(chosen)
+            missing = wanted - {dead.record.position for dead in found}
             if missing:
                 raise DataError(f"no such dead letter: {', '.join(sorted(map(place, missing)))}")
-        sent, refused = _send(settings, letters, dry_run=dry_run)
-    _tell(sent, refused, dry_run=dry_run, as_json=as_json)
+        sent, refused = _send(settings, found, dry_run=dry_run)
+    _report(sent, refused, dry_run=dry_run, as_json=as_json)
 
 
-def _send(settings: Settings, letters: Iterable[DeadLetter], *, dry_run: bool) -> tuple[Counter[str], dict[str, str]]:
-    """How many by topic, and place -> why not."""
+def _send(settings: Settings, found: Iterable[DeadLetter], *, dry_run: bool) -> tuple[Counter[str], dict[str, str]]:
+    """Number sent by topic; place -> why it cannot be sent."""
     from stream_ad.wiring import open_publisher
 
     sent: Counter[str] = Counter()
     refused: dict[str, str] = {}
-    done: set[bytes] = set()  # several letters of one record, and of its replays
-    publisher = open_publisher(settings)
-    try:
-        for letter in letters:
-            record, at = letter.record, letter.record.position
-            mark = _mark(letter)
+    done: set[bytes] = set()  # one record and its replays may be dead-lettered several times
+    with closing(open_publisher(settings)) as publisher:
+        for dead in found:
+            record, at = dead.record, dead.record.position
+            mark = _mark(dead)
             if mark in done:
                 continue
             done.add(mark)
-            problem = _problem(letter)
+            problem = _problem(dead)
             if problem:
                 refused[place(at)] = problem
                 continue
             if not dry_run:
                 publisher.send(at.topic, record.key, record.value, partition=at.partition)
             sent[at.topic] += 1
-    finally:
-        publisher.close()
     return sent, refused
 
 
-def _mark(letter: DeadLetter) -> bytes:
-    """The same for the same bytes of one partition."""
-    record, at = letter.record, letter.record.position
+def _mark(dead: DeadLetter) -> bytes:
+    """A digest of partition, key and value."""
+    record, at = dead.record, dead.record.position
     parts = (at.topic.encode(), str(at.partition).encode(), record.key, record.value)
     return blake2b(b"".join(_sized(part) for part in parts), digest_size=16).digest()
 
@@ -214,16 +211,16 @@ def _sized(part: bytes | None) -> bytes:
     return b"-" if part is None else b"%d:%b" % (len(part), part)
 
 
-def _problem(letter: DeadLetter) -> str:
-    if not letter.whole:
-        size = letter.original_size or letter.original_key_size
-        return f"cut when it was kept, it had {size} bytes: send it from where it was made"
-    if letter.record.key is None and letter.record.value is None:
+def _problem(dead: DeadLetter) -> str:
+    if not dead.whole:
+        size = dead.original_size or dead.original_key_size
+        return f"truncated in the dead-letter topic, it had {size} bytes: send it from its producer"
+    if dead.record.key is None and dead.record.value is None:
         return "it has neither key nor value"
     return ""
 
 
-def _tell(sent: Counter[str], refused: dict[str, str], *, dry_run: bool, as_json: bool) -> None:
+def _report(sent: Counter[str], refused: dict[str, str], *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         emit_json({"sent": sent.total(), "topics": sent, "refused": refused, "dry_run": dry_run})
     else:
@@ -232,20 +229,15 @@ def _tell(sent: Counter[str], refused: dict[str, str], *, dry_run: bool, as_json
     for where, why in islice(refused.items(), _REFUSED_SHOWN):
         say(f"not {where}: {why}")
     if len(refused) > _REFUSED_SHOWN:
-        say(f"and {len(refused) - _REFUSED_SHOWN} more; --json names all")
+        say(f"and {len(refused) - _REFUSED_SHOWN} more; --json lists all")
     if refused and not sent:
         raise DataError("nothing could be sent")
 
 
-@contextmanager
-def _reading(settings: Settings) -> Iterator[DeadLetterReader]:
+def _open_reader(settings: Settings) -> closing[DeadLetterReader]:
     from stream_ad.wiring import open_dead_letters
 
-    reader = open_dead_letters(settings)
-    try:
-        yield reader
-    finally:
-        reader.close()
+    return closing(open_dead_letters(settings))
 
 
 def _position(text: str) -> SourcePosition:

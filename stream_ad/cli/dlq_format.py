@@ -1,4 +1,4 @@
-"""How a dead letter is shown: its bytes exactly, and nothing of them that would steer a terminal."""
+"""Text and JSON of dead-letter records: exact bytes, without terminal control characters."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stream_ad.cli.common import say, utc
-from stream_ad.errors import AccessError
+from stream_ad.cli.common import say, utc, writing
 
 if TYPE_CHECKING:
     from stream_ad.records import DeadLetter, SourcePosition
@@ -19,7 +18,7 @@ _DETAIL_CHARS = 100
 
 
 class Form(StrEnum):
-    """How bytes are shown; exact in each, text only where it can be."""
+    """How to show bytes: exactly in each form; TEXT falls back to hexadecimal."""
 
     TEXT = "text"
     HEX = "hex"
@@ -33,7 +32,7 @@ def place(at: SourcePosition) -> str:
 def shown_bytes(
     name: str, data: bytes | None, form: Form = Form.TEXT, *, printable: bool = False
 ) -> dict[str, str | None]:
-    """{name: text}, or {name_hex: digits} when the bytes are no UTF-8 (printable: or would steer a terminal)."""
+    """{name: text}; {name_hex: digits} for bytes that are not UTF-8 (with `printable`: or not printable)."""
     if data is None:
         return {name: None}
     if form is Form.BASE64:
@@ -48,12 +47,12 @@ def shown_bytes(
 
 
 def _shown(text: str) -> str:
-    """What would steer a terminal is written out."""
+    """Control characters as escape sequences."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _key(letter: DeadLetter) -> str:
-    return _shown(next(iter(shown_bytes("", letter.record.key).values())) or "-")
+def _key(dead: DeadLetter) -> str:
+    return _shown(next(iter(shown_bytes("", dead.record.key).values())) or "-")
 
 
 def _short(text: str) -> str:
@@ -61,45 +60,43 @@ def _short(text: str) -> str:
     return line if len(line) <= _DETAIL_CHARS else line[: _DETAIL_CHARS - 1] + "…"
 
 
-def document(letter: DeadLetter) -> dict[str, Any]:
-    at, record = letter.record.position, letter.record
+def document(dead: DeadLetter) -> dict[str, Any]:
+    at, record = dead.record.position, dead.record
     return {
         "time": utc(record.timestamp_ns),
-        "reason": letter.reason,
+        "reason": dead.reason,
         "topic": at.topic,
         "partition": at.partition,
         "offset": at.offset,
-        "detail": letter.detail,
+        "detail": dead.detail,
         "size": None if record.value is None else len(record.value),
-        "original_size": letter.original_size,
-        "whole": letter.whole,
+        "original_size": dead.original_size,
+        "whole": dead.whole,
         **shown_bytes("key", record.key),
     }
 
 
-def cells(letter: DeadLetter) -> list[object]:
-    at = letter.record.position
-    when = utc(letter.record.timestamp_ns)
-    return [when, letter.reason, at.topic, at.partition, at.offset, _short(_key(letter)), _short(letter.detail)]
+def cells(dead: DeadLetter) -> list[object]:
+    at = dead.record.position
+    when = utc(dead.record.timestamp_ns)
+    return [when, dead.reason, at.topic, at.partition, at.offset, _short(_key(dead)), _short(dead.detail)]
 
 
-def facts(letter: DeadLetter) -> list[tuple[str, str]]:
-    value = letter.record.value
+def facts(dead: DeadLetter) -> list[tuple[str, str]]:
+    value = dead.record.value
     size = "no value" if value is None else f"{len(value)} bytes"
-    if letter.original_size is not None:
-        size += f", cut from {letter.original_size}"
+    if dead.original_size is not None:
+        size += f", cut from {dead.original_size}"
     return [
-        ("from", place(letter.record.position)),
-        ("time", utc(letter.record.timestamp_ns)),
-        ("key", _key(letter)),
+        ("from", place(dead.record.position)),
+        ("time", utc(dead.record.timestamp_ns)),
+        ("key", _key(dead)),
         ("value", size),
     ]
 
 
-def write_value(path: Path, letter: DeadLetter) -> None:
-    value = letter.record.value or b""
-    try:
+def write_value(path: Path, dead: DeadLetter) -> None:
+    value = dead.record.value or b""
+    with writing(path):
         path.write_bytes(value)
-    except OSError as error:
-        raise AccessError(f"{path} cannot be written: {error.strerror or error}") from error
-    say(f"wrote {len(value)} bytes to {path}" + ("" if letter.whole else ", the beginning of the record"))
+    say(f"wrote {len(value)} bytes to {path}" + ("" if dead.whole else ", the beginning of the record"))

@@ -1,4 +1,4 @@
-"""`fit`: profiles from history, in files or in InfluxDB."""
+"""`fit`: fits profiles to history in files or in InfluxDB."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream_ad.cli.common import Json, emit_json, emit_table, say, settings_of
+from stream_ad.cli.common import Json, emit_json, emit_table, say, settings_of, step_of
 from stream_ad.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,23 +25,22 @@ def command(
         list[Path] | None, typer.Argument(help="Parquet or CSV files, one series each.", metavar="FILE...")
     ] = None,
     series: Annotated[
-        str | None, typer.Option(help="The series' name; absent: the file's name, or every series of the history.")
+        str | None, typer.Option(help="Name of the series; default: the file's name, or every series of the history.")
     ] = None,
     step: Annotated[str | None, typer.Option(help="Time between rows; inferred from timestamps when absent.")] = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows of a file.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Only this many first rows of a file.")] = None,
     history: Annotated[
-        str | None, typer.Option(metavar="MEASUREMENT", help="Fit from raw readings in InfluxDB; fields are channels.")
+        str | None, typer.Option(metavar="MEASUREMENT", help="Fit to raw readings in InfluxDB; fields are channels.")
     ] = None,
     tag: Annotated[str, typer.Option(help="With --history: the tag that names the series.")] = "series",
-    bucket: Annotated[str | None, typer.Option(help="With --history: its bucket, if not that of the scores.")] = None,
-    start: Annotated[str, typer.Option(help="With --history: from here.")] = "-7d",
-    stop: Annotated[str, typer.Option(help="With --history: up to here.")] = "now",
+    bucket: Annotated[str | None, typer.Option(help="With --history: its bucket; default: that of the scores.")] = None,
+    start: Annotated[str, typer.Option(help="With --history: first time.")] = "-7d",
+    stop: Annotated[str, typer.Option(help="With --history: end, exclusive.")] = "now",
     as_json: Json = False,
 ) -> None:
-    """Fit each series of files or history and promote its profile: workers score with it from their next start on."""
-    from stream_ad.durations import duration_ns
+    """Fit and promote a profile per series of files or history; workers score with it after their next start."""
     from stream_ad.offline.fit import file_tables, fit_tables, history_tables
-    from stream_ad.timestamps import moment_ns
+    from stream_ad.timestamps import range_ns
     from stream_ad.wiring import build_scorer, open_history, open_profiles
 
     files = files or []
@@ -51,16 +50,11 @@ def command(
         )
     if series and len(files) > 1:
         raise ConfigError(f"--series names one series, found {len(files)} files")
-    if step:
-        try:
-            duration_ns(step)
-        except ValueError as error:
-            raise ConfigError(f"--step: {error}") from None
+    step_of(step)
     settings = settings_of(context)
     if history:
         reader = open_history(settings, bucket)
-        span = moment_ns(start, name="--start"), moment_ns(stop, name="--stop")
-        tables = history_tables(reader, history, tag, *span, series)
+        tables = history_tables(reader, history, tag, *range_ns(start, stop, prefix="--"), series)
     else:
         tables = file_tables(files, series, rows)
     scorer, store = build_scorer(settings), open_profiles(settings)

@@ -8,18 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from stream_ad.cli.common import options_of, say
-from stream_ad.errors import AccessError, ConfigError
+from stream_ad.cli.common import options_of, say, step_of, writing
+from stream_ad.errors import ConfigError
 
 __all__ = ["command"]
 
+# (option, the option that it requires)
+_NEEDS = (
+    ("kafka", "topic"), ("topic", "kafka"), ("step", "topic"), ("influxdb", "org"), ("influxdb", "bucket"),
+    ("org", "influxdb"), ("bucket", "influxdb"),
+)  # fmt: skip
 _TOKEN_HINT = "set the token: export STREAM_AD__INFLUXDB__TOKEN=..."
 
 
 def command(
     context: typer.Context,
-    kafka: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The brokers.")] = None,
-    influxdb: Annotated[str | None, typer.Option(metavar="URL", help="Where scores and alerts go.")] = None,
+    kafka: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Addresses of the brokers.")] = None,
+    influxdb: Annotated[str | None, typer.Option(metavar="URL", help="Store for scores and alerts.")] = None,
     org: Annotated[str | None, typer.Option(help="InfluxDB organisation.")] = None,
     bucket: Annotated[str | None, typer.Option(help="InfluxDB bucket.")] = None,
     topic: Annotated[list[str] | None, typer.Option(help="A topic to score; may be repeated.")] = None,
@@ -29,32 +34,30 @@ def command(
 ) -> None:
     """Write a commented stream-ad.toml.
 
-    Without options it asks on a terminal; else it writes the embedded default, which scores this machine's own metrics.
+    Without options it asks on a terminal; elsewhere it writes the embedded default: score this machine's metrics.
     """
     target = path or options_of(context).config or Path("stream-ad.toml")
     if target.exists() and not force:
-        raise ConfigError(f"{target} is there already", hint="--force overwrites it, --path writes another")
+        raise ConfigError(f"{target} exists", hint="--force overwrites it, --path writes another")
     given = {"kafka": kafka, "influxdb": influxdb, "org": org, "bucket": bucket, "topic": topic, "step": step}
     if not any(given.values()) and sys.stdin.isatty():
         given = _ask()
     text = _render(given)
-    try:
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise AccessError(f"{target} cannot be written: {error.strerror}") from error
     hint = f"; {_TOKEN_HINT}" if given["influxdb"] else ""
     say(f"wrote {target}{hint}; next: stream-ad -c {target} check")
 
 
 def _ask() -> dict[str, Any]:
-    """The same answers, from the terminal; an empty address means the embedded part."""
+    """Prompts for the options; an empty address means the embedded default."""
 
     def ask(text: str, default: str = "") -> str:
         return str(typer.prompt(text, default=default, show_default=bool(default), err=True)).strip()
 
     given: dict[str, Any] = dict.fromkeys(("kafka", "influxdb", "org", "bucket", "topic", "step"))
-    given["kafka"] = ask("Kafka address host:port (empty: score this machine's own metrics)")
+    given["kafka"] = ask("Kafka address host:port (empty: score this machine's metrics)")
     if given["kafka"]:
         given["topic"] = [name.strip() for name in ask("Topics, separated by commas", "sensors").split(",")]
         given["step"] = ask("Time between readings, such as 1s (empty: inferred)")
@@ -65,24 +68,12 @@ def _ask() -> dict[str, Any]:
 
 
 def _render(given: dict[str, Any]) -> str:
-    from stream_ad.durations import duration_ns
     from stream_ad.settings.template import render_config
 
-    if given["kafka"] and not given["topic"]:
-        raise ConfigError("--kafka is given without a topic", hint="add --topic")
-    if given["topic"] and not given["kafka"]:
-        raise ConfigError("--topic is given without a broker", hint="add --kafka HOST:PORT")
-    if given["step"] and not given["topic"]:
-        raise ConfigError("--step is given without a topic", hint="add --topic")
-    if given["influxdb"] and not (given["org"] and given["bucket"]):
-        raise ConfigError("--influxdb is given without --org and --bucket", hint="add both")
-    if (given["org"] or given["bucket"]) and not given["influxdb"]:
-        raise ConfigError("--org or --bucket is given without --influxdb", hint="add --influxdb URL")
-    if given["step"]:
-        try:
-            duration_ns(given["step"])
-        except ValueError as error:
-            raise ConfigError(f"--step: {error}") from None
+    for option, needed in _NEEDS:
+        if given[option] and not given[needed]:
+            raise ConfigError(f"--{option} requires --{needed}", hint=f"add --{needed}")
+    step_of(given["step"])
     values: dict[str, dict[str, Any]] = {}
     if given["kafka"]:
         values["kafka"] = {"bootstrap": given["kafka"]}

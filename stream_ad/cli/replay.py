@@ -1,22 +1,22 @@
-"""`replay`: files into Kafka."""
+"""`replay`: publishes the rows of files to a Kafka topic."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from stream_ad.cli.common import Json, emit_json, say, settings_of
+from stream_ad.cli.common import Json, emit_json, say, settings_of, step_of
 from stream_ad.errors import ConfigError, StreamAdError
 
 if TYPE_CHECKING:
     from stream_ad.ports import RecordPublisher
     from stream_ad.runtime.replay import Plan
-    from stream_ad.settings import Settings, Subscription
+    from stream_ad.settings import Settings
 
 __all__ = ["command"]
 
@@ -24,19 +24,19 @@ __all__ = ["command"]
 def command(
     context: typer.Context,
     files: Annotated[list[Path], typer.Argument(help="Parquet or CSV files, one series each.", metavar="FILE...")],
-    topic: Annotated[str, typer.Option(help="Where the rows go; the key is the series.")],
-    speed: Annotated[str, typer.Option(help="Times real time, such as 1 or 10; max = at once.")] = "max",
+    topic: Annotated[str, typer.Option(help="Topic to publish to; the key of a record is the series.")],
+    speed: Annotated[str, typer.Option(help="Multiple of real time, such as 10; max = as fast as possible.")] = "max",
     start: Annotated[
         str | None, typer.Option(help="Time of the first row of files without timestamps: ISO-8601 or -1h.")
     ] = None,
     step: Annotated[str | None, typer.Option(help="Time between rows of files without timestamps.")] = None,
-    series: Annotated[str | None, typer.Option(help="The series' name; the file's name when absent.")] = None,
-    create: Annotated[bool, typer.Option("--create", help="Make the topic when it is missing.")] = False,
-    partitions: Annotated[int, typer.Option(min=1, help="Partitions of a topic that --create makes.")] = 1,
+    series: Annotated[str | None, typer.Option(help="Name of the series; default: the file's name.")] = None,
+    create: Annotated[bool, typer.Option("--create", help="Create the topic if it does not exist.")] = False,
+    partitions: Annotated[int, typer.Option(min=1, help="With --create: number of partitions.")] = 1,
     time_unit: Annotated[str, typer.Option(help="Unit of numeric times in the files: s, ms, us or ns.")] = "ms",
     as_json: Json = False,
 ) -> None:
-    """Send the rows of files to a topic, in event-time order. Without --start the last row is now when it is sent."""
+    """Publish the rows of files in event-time order. Without --start the last row has the time at which it is sent."""
     settings = settings_of(context)
     from stream_ad.runtime.replay import Encoder, plan_replay, replay, subscription_for
     from stream_ad.timestamps import moment_ns
@@ -49,19 +49,19 @@ def command(
         now_ns=clock.now_ns(),
         speed=_speed(speed),
         start_ns=None if start is None else moment_ns(start, name="--start", now_ns=clock.now_ns()),
-        step_ns=_step_ns(step, subscription),
+        step_ns=step_of(step or (subscription.step if subscription else None)),
         max_ahead=settings.detector.max_ahead,
         quantum_ns=encoder.quantum_ns,
     )
-    _have_topic(settings, topic, partitions if create else None)
+    _ensure_topic(settings, topic, partitions if create else None)
     publisher = open_publisher(settings)
     with _closing(publisher), _bar(plan.rows, topic) as progress:
         begun = clock.monotonic_s()
         sent = replay(plan, topic, publisher, encoder, clock, progress=progress)
-    _tell(plan, topic, sent, round(clock.monotonic_s() - begun, 2), as_json=as_json)
+    _report(plan, topic, sent, round(clock.monotonic_s() - begun, 2), as_json=as_json)
 
 
-def _tell(plan: Plan, topic: str, sent: int, seconds: float, *, as_json: bool) -> None:
+def _report(plan: Plan, topic: str, sent: int, seconds: float, *, as_json: bool) -> None:
     names = sorted({table.series for table in plan.tables})
     if as_json:
         emit_json({"topic": topic, "series": names, "sent": sent, "seconds": seconds})
@@ -71,7 +71,7 @@ def _tell(plan: Plan, topic: str, sent: int, seconds: float, *, as_json: bool) -
 
 @contextmanager
 def _closing(publisher: RecordPublisher) -> Iterator[None]:
-    """Closes it; after an error without hiding that error behind another one."""
+    """Closes the publisher; after an error, a second error of `close` is ignored."""
     try:
         yield
     except BaseException:
@@ -100,35 +100,22 @@ def _speed(text: str) -> float:
     return speed
 
 
-def _step_ns(step: str | None, subscription: Subscription | None) -> int | None:
-    from stream_ad.durations import duration_ns
-
-    try:
-        declared = step or (subscription.step if subscription else None)
-        return duration_ns(declared) if declared else None
-    except ValueError as error:
-        raise ConfigError(f"--step: {error}") from None
-
-
-def _have_topic(settings: Settings, topic: str, partitions: int | None) -> None:
-    """ConfigError when the topic is missing and `partitions` does not say how to make it."""
+def _ensure_topic(settings: Settings, topic: str, partitions: int | None) -> None:
+    """Creates a missing topic with `partitions` partitions. ConfigError when it is None."""
     from stream_ad.wiring import open_admin
 
-    admin = open_admin(settings)
-    try:
+    with closing(open_admin(settings)) as admin:
         if topic in admin.topics():
             return
         if partitions is None:
-            raise ConfigError(f"topic {topic!r} does not exist on the broker", hint="--create makes it")
+            raise ConfigError(f"topic {topic!r} does not exist on the broker", hint="--create creates it")
         if admin.create_topic(topic, partitions):
             say(f"created topic {topic} with {partitions} partition(s)")
-    finally:
-        admin.close()
 
 
 @contextmanager
 def _bar(total: int, topic: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal's stderr; elsewhere silence."""
+    """A progress bar on stderr, only on a terminal."""
     from rich.console import Console
     from rich.progress import Progress as Bar
 

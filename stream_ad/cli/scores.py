@@ -1,4 +1,4 @@
-"""`scores`: the history of one series' scores."""
+"""`scores`: the stored scores of one series."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stream_ad.cli.common import Json, emit_json, emit_table, say, settings_of, utc
-from stream_ad.errors import AccessError, ConfigError, DataError
+from stream_ad.cli.common import Json, emit_json, emit_table, open_store, say, settings_of, utc, writing
+from stream_ad.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from stream_ad.records import ScoreBatch, ScoreTrace
     from stream_ad.wiring import Store
 
-    _Told = Sequence[ScoreBatch] | ScoreTrace
+    _Scores = Sequence[ScoreBatch] | ScoreTrace
 
 __all__ = ["command"]
 
-PLOT_POINTS = 4000  # some three a pixel
+PLOT_POINTS = 4000  # about three per pixel
 
 
 class Format(StrEnum):
@@ -36,42 +36,38 @@ class Format(StrEnum):
 def command(
     context: typer.Context,
     series: Annotated[str, typer.Argument(help="The series.")],
-    start: Annotated[str, typer.Option(help="From when: -1h, -30min, ISO-8601.")] = "-1h",
-    stop: Annotated[str | None, typer.Option(help="Up to when (not included); open when absent.")] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw them too.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to a file, not to stdout.")] = None,
+    start: Annotated[str, typer.Option(help="First time: -1h, -30min, ISO-8601.")] = "-1h",
+    stop: Annotated[str | None, typer.Option(help="End, exclusive; default: no end.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Also draw the scores.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to a file instead of stdout.")] = None,
     channels: Annotated[
-        bool, typer.Option("--channels/--no-channels", help="Each channel's value, expected, band and attribution.")
+        bool,
+        typer.Option("--channels/--no-channels", help="With each channel's value, expected, band and attribution."),
     ] = True,
     max_points: Annotated[
-        int | None, typer.Option(min=2, help="Thin a long time out, its peaks kept: time and score alone.")
+        int | None, typer.Option(min=2, help="Downsample to this many points, keeping the peaks: time and score only.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the scores of a series (1 = its threshold). A table shows the score alone, other formats channels too."""
+    """Print the scores of a series (1 = its threshold). Tables omit the channels, other formats include them."""
     form = Format.JSON if as_json else form
     if form is Format.PARQUET and out is None and sys.stdout.isatty():
-        raise ConfigError("parquet is not for a terminal", hint="add --out FILE")
+        raise ConfigError("parquet cannot be printed on a terminal", hint="add --out FILE")
     settings = settings_of(context)
-    from stream_ad.timestamps import END_NS, moment_ns
-    from stream_ad.wiring import open_store
+    from stream_ad.timestamps import range_ns
 
-    start_ns = moment_ns(start, name="--start")
-    stop_ns = END_NS if stop is None else moment_ns(stop, name="--stop")
-    store = open_store(settings)
-    try:
+    start_ns, stop_ns = range_ns(start, stop, prefix="--")
+    with open_store(settings) as store:
         if max_points is not None:
-            told: _Told = store.scores.score_trace(series, start_ns, stop_ns, max_points=max_points)
+            scores: _Scores = store.scores.score_trace(series, start_ns, stop_ns, max_points=max_points)
         else:
-            told = _batches(store, series, start_ns, stop_ns, detail=channels and form is not Format.TABLE)
-        if not told:
-            raise _nothing(store, series, start_ns, stop_ns, open_end=stop is None)
+            scores = _batches(store, series, start_ns, stop_ns, detail=channels and form is not Format.TABLE)
+        if not scores:
+            raise _no_scores(store, series, start_ns, stop_ns, open_end=stop is None)
         if plot is not None:
             _plot(plot, series, start_ns, stop_ns, max_points or PLOT_POINTS, store)
-    finally:
-        store.sink.close()
-    _write(form, told, out, channels)
+    _write(form, scores, out, channels)
 
 
 def _batches(store: Store, series: str, start_ns: int, stop_ns: int, *, detail: bool) -> list[ScoreBatch]:
@@ -81,22 +77,22 @@ def _batches(store: Store, series: str, start_ns: int, stop_ns: int, *, detail: 
     return store.scores.scores(series, start_ns, stop_ns, detail=detail)
 
 
-def _nothing(store: Store, series: str, start_ns: int, stop_ns: int, *, open_end: bool) -> DataError:
-    """Says when there are scores, or which series have some."""
+def _no_scores(store: Store, series: str, start_ns: int, stop_ns: int, *, open_end: bool) -> DataError:
+    """The error: names the time of the existing scores, or the series that have scores."""
     from stream_ad.timestamps import END_NS
 
     counts = store.scores.score_counts()
-    asked = f"since {utc(start_ns)}" if open_end else f"from {utc(start_ns)} to {utc(stop_ns)}"
+    searched = f"since {utc(start_ns)}" if open_end else f"from {utc(start_ns)} to {utc(stop_ns)}"
     if series not in counts:
         known = ", ".join(sorted(counts)[:10]) + (", ..." if len(counts) > 10 else "")
-        hint = f"series with scores: {known}" if counts else "no series has scores yet: `stream-ad status` says why"
+        hint = f"series with scores: {known}" if counts else "no series has scores yet: see `stream-ad status`"
         return DataError(f"series {series!r} has no scores", hint=hint)
-    every = store.scores.score_extent(series, 0, END_NS)
-    if every is None:
-        return DataError(f"series {series!r} has no scores {asked}")
+    extent = store.scores.score_extent(series, 0, END_NS)
+    if extent is None:
+        return DataError(f"series {series!r} has no scores {searched}")
     return DataError(
-        f"series {series!r} has no scores {asked}",
-        hint=f"it has {counts[series]}, from {utc(every.first_ns)} to {utc(every.last_ns)}: give --start",
+        f"series {series!r} has no scores {searched}",
+        hint=f"it has {counts[series]}, from {utc(extent.first_ns)} to {utc(extent.last_ns)}: give --start",
     )
 
 
@@ -105,73 +101,69 @@ def _plot(path: Path, series: str, start_ns: int, stop_ns: int, max_points: int,
 
     trace = store.scores.score_trace(series, start_ns, stop_ns, max_points=max_points)
     if not len(trace):
-        raise DataError(f"series {series!r} has slots there, but none with a score to draw")
+        raise DataError(f"series {series!r}: none of the slots in this range has a score to draw")
     first, last = int(trace.event_time_ns[0]), int(trace.event_time_ns[-1])
-    # an episode that began before the first slot may reach into it, so its own start is asked for without a bound
-    told = store.alerts.alerts(series, 0, last + 1)
+    # no lower bound: an alert that began before the first slot may reach into the plot
+    alerts = store.alerts.alerts(series, 0, last + 1)
     spans = [
-        (a.start_ns, last if a.end_ns is None else a.end_ns) for a in told if a.end_ns is None or a.end_ns >= first
+        (a.start_ns, last if a.end_ns is None else a.end_ns) for a in alerts if a.end_ns is None or a.end_ns >= first
     ]
-    try:
+    with writing(path):
         plot_scores(path, title=series, times_ns=trace.event_time_ns, score=trace.score, spans=spans)
-    except OSError as error:
-        raise AccessError(f"{path} cannot be written: {error.strerror or error}") from error
     say(f"wrote {path}")
 
 
-def _write(form: Format, told: _Told, out: Path | None, channels: bool) -> None:
+def _write(form: Format, scores: _Scores, out: Path | None, channels: bool) -> None:
     if form is Format.JSON and out is None:
-        emit_json(_documents(told, channels))
+        emit_json(_documents(scores, channels))
         return
     if form is Format.TABLE and out is None:
-        frame = _frame(told, channels=False)
+        frame = _frame(scores, channels=False)
         alerts = frame["alert_id"] if "alert_id" in frame else [""] * len(frame)
         rows = zip(frame.index, frame["score"], frame["severity"], alerts, strict=True)
         emit_table(("time", "score", "severity", "alert"), [[utc(t.value), f"{s:.3f}", w, a] for t, s, w, a in rows])
         return
-    try:
-        _to_file(form, told, out, channels)
-    except OSError as error:
-        raise AccessError(f"{out or 'stdout'} cannot be written: {error.strerror or error}") from error
+    with writing(out or "stdout"):
+        _to_file(form, scores, out, channels)
     if out is not None:
         say(f"wrote {out}")
 
 
-def _frame(told: _Told, *, channels: bool) -> pd.DataFrame:
+def _frame(scores: _Scores, *, channels: bool) -> pd.DataFrame:
     from stream_ad.records import ScoreTrace
     from stream_ad.sdk.frames import score_frame, trace_frame
 
-    return trace_frame(told) if isinstance(told, ScoreTrace) else score_frame(told, channels=channels)
+    return trace_frame(scores) if isinstance(scores, ScoreTrace) else score_frame(scores, channels=channels)
 
 
-def _to_file(form: Format, told: _Told, out: Path | None, channels: bool) -> None:
-    """A table goes into a file as CSV does."""
+def _to_file(form: Format, scores: _Scores, out: Path | None, channels: bool) -> None:
+    """Format.TABLE is written as CSV."""
     if form is Format.JSON:
         import msgspec
 
         assert out is not None
-        out.write_bytes(msgspec.json.format(msgspec.json.encode(_documents(told, channels)), indent=2) + b"\n")
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(_documents(scores, channels)), indent=2) + b"\n")
         return
-    frame = _frame(told, channels=channels)
+    frame = _frame(scores, channels=channels)
     if form is Format.PARQUET:
         frame.reset_index().to_parquet(sys.stdout.buffer if out is None else out, compression="zstd", index=False)
     else:
         frame.to_csv(sys.stdout if out is None else out, date_format="%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _documents(told: _Told, channels: bool) -> list[dict[str, Any]]:
+def _documents(scores: _Scores, channels: bool) -> list[dict[str, Any]]:
     from stream_ad.records import ScoreTrace, severity
     from stream_ad.sdk.frames import DETAILS, score_points
-    from stream_ad.serde.alerts import iso_utc
+    from stream_ad.timestamps import iso_utc
 
-    if isinstance(told, ScoreTrace):
-        points = zip(told.event_time_ns.tolist(), told.score.tolist(), strict=True)
+    if isinstance(scores, ScoreTrace):
+        points = zip(scores.event_time_ns.tolist(), scores.score.tolist(), strict=True)
         return [
-            {"series": told.series, "time": iso_utc(t), "time_ns": t, "score": score, "severity": severity(score)}
+            {"series": scores.series, "time": iso_utc(t), "time_ns": t, "score": score, "severity": severity(score)}
             for t, score in points
         ]
     documents = []
-    for point in score_points(told):
+    for point in score_points(scores):
         document: dict[str, Any] = {
             "series": point.series,
             "time": iso_utc(point.time.value),

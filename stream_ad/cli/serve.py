@@ -1,4 +1,4 @@
-"""`serve`: the page and the HTTP API, until it is stopped."""
+"""`serve`: runs the page and the HTTP API until it is stopped."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["command"]
 
 def command(
     context: typer.Context,
-    host: Annotated[str | None, typer.Option(help="Address to bind, instead of serve.host.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to bind; 0: a free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind; overrides serve.host.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to bind; 0: any free port.")] = None,
     access: Annotated[
-        Literal["token", "open"] | None, typer.Option(help="open: without a token, for this machine alone.")
+        Literal["token", "open"] | None, typer.Option(help="token, or open: no token needed, from this machine only.")
     ] = None,
-    log_format: Annotated[LogFormat | None, typer.Option(help="Lines for people, or a JSON object an event.")] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="Text lines, or one JSON object per event.")] = None,
 ) -> None:
-    """Serve the page at / and the API at /api/v1 (described at /docs); it prints the link to open."""
+    """Serve the page at / and the API at /api/v1 (documented at /docs); prints the link to open."""
     given = {"host": host, "port": port, "access": access}
     settings = settings_of(context, [f"serve.{key}={value}" for key, value in given.items() if value is not None])
     logging.getLogger("stream_ad").setLevel(logging.INFO)

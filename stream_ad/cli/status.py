@@ -1,4 +1,4 @@
-"""`status`: how far each series is, and how far the workers are behind."""
+"""`status`: the progress of each series, and the consumer lag of the workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from stream_ad.cli.common import Json, emit_json, emit_table, settings_of, utc
+from stream_ad.cli.common import Json, emit_json, emit_table, open_store, settings_of, utc
 from stream_ad.errors import StreamAdError
 
 if TYPE_CHECKING:
@@ -17,21 +17,18 @@ __all__ = ["command"]
 
 
 def command(context: typer.Context, as_json: Json = False) -> None:
-    """Print the state of every series: what it waits for, how full its memory is, first and last score, open alerts."""
+    """Print the state of every series (missing slots, memory, first and last score, open alerts) and the lag."""
     settings = settings_of(context)
-    from stream_ad.wiring import group_lag, open_store
+    from stream_ad.wiring import group_lag
 
-    store = open_store(settings)
-    try:
+    with open_store(settings) as store:
         statuses, counts = store.statuses.statuses(), store.scores.score_counts()
-    finally:
-        store.sink.close()
     lag: list[dict[str, Any]] | None = None
     problem: StreamAdError | None = None
     try:
         found = group_lag(settings)
         lag = None if found is None else [{**asdict(one), "lag": one.lag} for one in found]
-    except StreamAdError as error:  # what the store says is worth showing all the same
+    except StreamAdError as error:  # print the statuses first: they do not need the broker
         problem = error
     if as_json:
         emit_json({"series": [_document(s, counts) for s in statuses], "lag": lag})
@@ -39,13 +36,13 @@ def command(context: typer.Context, as_json: Json = False) -> None:
         _show(statuses, counts, lag)
         limit = settings.detector.max_series
         if len(statuses) >= limit:
-            print(f"{len(statuses)} series: a worker takes {limit} (detector.max_series), new ones are dead-lettered")
+            print(f"{len(statuses)} series: a worker accepts {limit} (detector.max_series) and dead-letters new ones")
     if problem is not None:
         raise problem
 
 
 def _document(status: SeriesStatus, counts: dict[str, int]) -> dict[str, Any]:
-    from stream_ad.serde.alerts import iso_utc
+    from stream_ad.timestamps import iso_utc
 
     return {
         **{name: getattr(status, name) for name in status.__dataclass_fields__},
@@ -60,7 +57,7 @@ def _show(statuses: list[SeriesStatus], counts: dict[str, int], lag: list[dict[s
         columns = ("series", "state", "memory", "scores", "first score", "last score", "open alerts", "detail")
         emit_table(columns, [_cells(status, counts) for status in statuses])
     else:
-        print("no series yet: a worker says here how far each one is, a few seconds after its first readings")
+        print("no series yet: a worker reports the first ones here a few seconds after their first readings")
     if lag is not None:
         names = ("topic", "partition", "committed", "end", "lag")
         emit_table(names, [["-" if one[name] is None else one[name] for name in names] for one in lag])

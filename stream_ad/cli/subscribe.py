@@ -1,4 +1,4 @@
-"""`subscribe`: topics that workers score from now on, without a restart."""
+"""`subscribe`: adds topics to those that workers score, without a restart."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def command(
     key: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other key of [[subscription]].")
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="No longer; scores and states stay.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Stop scoring the topic; scores and states stay.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Have the workers score a topic, within seconds and without a restart; without TOPIC list what is scored."""
+    """Subscribe the workers to a topic, within seconds and without a restart; without TOPIC list the subscriptions."""
     settings = settings_of(context)
     if topic is None:
         _list(settings, as_json)
@@ -40,7 +40,7 @@ def command(
             say(f"{topic} is no longer scored")
             return
         client.subscribe(topic, **_fields(key or [], step))
-    say(f"{topic} is scored from now on by the workers of group {settings.kafka.group}; `stream-ad check` shows how")
+    say(f"the workers of group {settings.kafka.group} will score {topic}; `stream-ad check` checks its records")
 
 
 def _fields(pairs: list[str], step: str | None) -> dict[str, str]:
@@ -57,14 +57,14 @@ def _fields(pairs: list[str], step: str | None) -> dict[str, str]:
 
 def _list(settings: Settings, as_json: bool) -> None:
     from stream_ad.wiring import open_subscriptions
-    from stream_ad.wiring.subscriptions import listed
+    from stream_ad.wiring.subscriptions import list_subscriptions
 
     with closing(open_subscriptions(settings)) as store:
-        found: list[dict[str, Any]] = listed(settings, store)
+        found: list[dict[str, Any]] = list_subscriptions(settings, store)
     if as_json:
         emit_json(found)
     else:
-        names = ("topic", "asked for by", "step", "format", "topics there")
+        names = ("topic", "source", "step", "format", "topics")
         emit_table(
             names,
             [[one["topic"], one["by"], one["step"] or "inferred", one["format"], len(one["topics"])] for one in found],

@@ -1,4 +1,4 @@
-"""`train`: a group model from the files of alike series."""
+"""`train`: one group model from the files of similar series."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stream_ad.cli.common import Json, emit_json, say, settings_of
 
 __all__ = ["command"]
 
-_TOLD_EVERY_S = 2.0
+_PROGRESS_S = 2.0
 
 
 def command(
@@ -20,21 +20,21 @@ def command(
     files: Annotated[
         list[Path], typer.Argument(help="Parquet or CSV files of series with the same channels.", metavar="FILE...")
     ],
-    group: Annotated[str, typer.Option(help="The group's name.")],
+    group: Annotated[str, typer.Option(help="Name of the group.")],
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 400,
-    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Train one model for a group of alike series; detector.scorer = "group" then scores with it."""
+    """Train one model for a group of similar series; detector.scorer = "group" then scores with it."""
     settings = settings_of(context)
     from stream_ad.offline.train import train_files
 
-    begun = told = time.monotonic()
+    begun = reported = time.monotonic()
 
     def progress(step: int, loss: float) -> None:
-        nonlocal told
-        if time.monotonic() - told > _TOLD_EVERY_S:
-            told = time.monotonic()
+        nonlocal reported
+        if time.monotonic() - reported > _PROGRESS_S:
+            reported = time.monotonic()
             say(f"step {step} of {steps}, loss {loss:.4f}")
 
     path = train_files(files, settings, group, steps=steps, seed=seed, progress=progress)

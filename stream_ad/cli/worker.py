@@ -1,4 +1,4 @@
-"""`worker`: reads, scores and alerts until it is stopped."""
+"""`worker`: consumes, scores and alerts until it is stopped."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 def command(
     context: typer.Context,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Serve /metrics, /healthz and /readyz here; 0: do not.")
+        int | None, typer.Option(min=0, max=65535, help="Port for /metrics, /healthz and /readyz; 0: no server.")
     ] = None,
-    log_format: Annotated[LogFormat | None, typer.Option(help="Lines for people, or a JSON object an event.")] = None,
+    log_format: Annotated[LogFormat | None, typer.Option(help="Text lines, or one JSON object per event.")] = None,
 ) -> None:
-    """Score the subscribed topics until stopped; without a broker, this machine's own metrics. Logs go to stderr."""
+    """Score the subscribed topics until stopped; without a broker, the metrics of this machine. Logs go to stderr."""
     settings = settings_of(context)
     given = {key: value for key, value in {"port": port, "log_format": log_format}.items() if value is not None}
     settings = settings.model_copy(update={"observability": settings.observability.model_copy(update=given)})

@@ -1,1 +1,1 @@
-"""A simulated plant with faults, run through the worker's pipeline, and the report on what was found."""
+"""The demo: scores a simulated plant with faults in the pipeline of a worker, and reports which it found."""

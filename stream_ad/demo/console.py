@@ -1,41 +1,36 @@
-"""What the demo prints: alerts as they come, one status line, and the tables at the end.
+"""Output of the demo while it is live: alerts as they arrive, and one status line.
 
 On a terminal the status line stays at the bottom; elsewhere it is a plain line every few seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from types import TracebackType
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from stream_ad.demo.fault_report import FaultOutcome, Report, Verdict
-from stream_ad.records import Alert, AlertChannel, AlertState, SeriesStatus
+from stream_ad.records import Alert, AlertChannel, AlertState
+from stream_ad.timestamps import iso_utc
 
-__all__ = ["DemoView", "clock_time", "seconds_text"]
+__all__ = ["DemoView", "clock_time", "driving_channels", "seconds_text"]
 
 PLAIN_WIDTH = 150
 PLAIN_STATUS_S = 10.0
 TOP_CHANNELS = 3
-LEAST_SHARE = 0.1  # channels with less of the score than this are not named
+MIN_ATTRIBUTION = 0.1  # channels below are not named
 _STYLES = {"normal": "default", "warning": "yellow", "critical": "bold red"}
 _WORDS = {
     AlertState.OPEN: "ALERT",
-    AlertState.UPDATE: "grows",
-    AlertState.RESOLVED: "over ",
-    AlertState.WITHDRAWN: "taken back",
+    AlertState.UPDATE: "update",
+    AlertState.RESOLVED: "end",
+    AlertState.WITHDRAWN: "withdrawn",
 }
-_VERDICT_STYLES = {Verdict.FOUND: "green", Verdict.MISSED: "red", Verdict.PENDING: "default"}
 
 
 class DemoView:
-    """Prints to one console; use it as a context manager around the live part, so that the status line goes away."""
+    """Prints to one console; a context manager around the live part, which removes the status line."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
@@ -56,7 +51,7 @@ class DemoView:
             self._live = None
 
     def say(self, text: str = "", style: str = "") -> None:
-        """One line as it is, however long: a command that was printed must survive being copied."""
+        """Prints one line without wrapping, so that a printed command can be copied."""
         self.console.print(Text(text, style=style), soft_wrap=True)
 
     def heading(self, text: str) -> None:
@@ -64,9 +59,9 @@ class DemoView:
         self.say(text, "bold")
 
     def alert(self, alert: Alert, waited_s: float) -> None:
-        """One line for an opening, an update or an end. waited_s: from the slot that opened it to being told."""
+        """One line for an opening, an update or an end. waited_s: from the slot that opened it to this line."""
         line = Text(f"{clock_time(alert.updated_ns)}  ", style=_STYLES[alert.severity])
-        line.append(f"{_WORDS[alert.state]}  ")
+        line.append(f"{_WORDS[alert.state]:<6}  ")
         line.append(f"{alert.series}  ", style="bold")
         if alert.state is AlertState.RESOLVED:
             line.stylize("dim")
@@ -74,73 +69,33 @@ class DemoView:
             line.append(f"lasted {seconds_text(end_ns - alert.start_ns)}, peak {alert.peak_score:.1f}: ")
         else:
             line.append(f"score {alert.peak_score:.1f} {alert.severity}: ")
-        line.append("; ".join(_channel_text(channel) for channel in _drivers(alert)))
+        line.append("; ".join(_channel_text(channel) for channel in driving_channels(alert)))
         if alert.state is AlertState.OPEN:
-            line.append(f"  (told {waited_s:.1f} s after the reading)", style="dim")
+            line.append(f"  (reported {waited_s:.1f} s after the reading)", style="dim")
         self.console.print(line, soft_wrap=True)
 
     def status(self, now_s: float, left_s: float, slots: int, alerts: int, machine: str) -> None:
-        """The one status line. now_s: any monotonic clock, for the pace of the plain lines."""
-        text = f"{max(left_s, 0.0):4.0f} s to go  {slots} slots scored  {alerts} alerts  {machine}"
+        """Updates the status line. now_s: a monotonic clock, for the interval of the plain lines."""
+        text = f"{max(left_s, 0.0):4.0f} s left  {slots} slots scored  {alerts} alerts  {machine}"
         if self._live is not None:
             self._live.update(Text(text, style="cyan"))
         elif now_s - self._status_s >= PLAIN_STATUS_S:
             self._status_s = now_s
             self.say(f"  ... {text}")
 
-    def faults(self, report: Report, told_s: Mapping[str, float]) -> None:
-        """The plant's faults and what became of each. told_s: alert id -> wall seconds from reading to being told."""
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("series", "fault", "verdict", "after", "told after", "peak", "alert names"):
-            table.add_column(name, overflow="fold", no_wrap=name != "fault")
-        for outcome, row in zip(report.outcomes, report.table(), strict=True):
-            after, told = _delays(outcome, told_s)
-            table.add_row(
-                Text(outcome.fault.series),
-                Text(outcome.fault.description),
-                Text(outcome.verdict.value, style=_VERDICT_STYLES[outcome.verdict]),
-                *(Text(cell) for cell in (after, told, *row[-2:])),
-            )
-        self.console.print(table)
-
-    def false_alarms(self, alerts: Iterable[Alert]) -> None:
-        """Every alert that met no fault, or that there was none."""
-        for alert in alerts:
-            drivers = ", ".join(channel.channel for channel in _drivers(alert))
-            self.say(
-                f"  false alarm  {alert.series}  {clock_time(alert.start_ns)}  peak {alert.peak_score:.1f}  {drivers}"
-            )
-
-    def series(self, status: SeriesStatus, slots: int, alerts: int) -> None:
-        """How far a series is, in one line."""
-        self.say(f"  {status.series}: {status.state}, {slots} slots scored, {alerts} alerts; {status.detail}")
-        self.say(f"  {len(status.channels)} channels: {', '.join(status.channels)}")
-
-    def commands(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            self.say(f"  {line}", "cyan")
-
 
 def clock_time(time_ns: int) -> str:
     """Time of day in UTC, to a tenth of a second."""
-    at = datetime.fromtimestamp(time_ns / 1e9, UTC)
-    return f"{at:%H:%M:%S}.{at.microsecond // 100_000}"
+    return iso_utc(time_ns, 1)[11:-1]
 
 
 def seconds_text(ns: int) -> str:
     return f"{ns / 1e9:.1f} s"
 
 
-def _delays(outcome: FaultOutcome, told_s: Mapping[str, float]) -> tuple[str, str]:
-    if outcome.alert is None or outcome.delay_ns is None:
-        return "", ""
-    told = outcome.delay_ns / 1e9 + told_s.get(outcome.alert.id, float("nan"))
-    return seconds_text(outcome.delay_ns), "stood before" if told < 0 else f"{told:.1f} s"
-
-
-def _drivers(alert: Alert) -> list[AlertChannel]:
-    """The channels that drive an alert; at least one, when it names any."""
-    top = [channel for channel in alert.channels[:TOP_CHANNELS] if channel.attribution >= LEAST_SHARE]
+def driving_channels(alert: Alert) -> list[AlertChannel]:
+    """The channels with the largest attributions; at least one, if the alert names any."""
+    top = [channel for channel in alert.channels[:TOP_CHANNELS] if channel.attribution >= MIN_ATTRIBUTION]
     return top or list(alert.channels[:1])
 
 

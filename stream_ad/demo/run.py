@@ -1,8 +1,7 @@
-"""The demo: a simulated plant and this machine's own metrics through the worker's pipeline, without any service.
+"""The demo: a simulated plant and the metrics of this machine, scored live without any service.
 
-Two inputs, one `ConsumerLoop`, one embedded store: what differs from a worker is the wiring. The plant is fitted on
-its past
-first; the machine is a new series that fills its memory as it goes. The plant's faults are known to the report alone.
+It is a worker with other inputs: two sources, one `ConsumerLoop`, one embedded store. The plant is first fitted on its
+past; the machine is a new series that fills its memory while it runs. Only the report knows the plant's faults.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 
 from stream_ad.demo.console import DemoView
 from stream_ad.demo.plant import Plant
-from stream_ad.demo.summary import Run, conclude, write_config
+from stream_ad.demo.summary import Run, print_summary, write_config
 from stream_ad.detection.profiles import fit_profile
 from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.ports import Clock, ProfileStore, PushSource, Scorer
@@ -48,12 +47,12 @@ from stream_ad.wiring import (
 __all__ = ["demo_settings", "run_demo"]
 
 PLANT_TOPIC = "bus"
-PLANT_STEP_S = 0.05  # fast, so that a minute holds a plant's shift
+PLANT_STEP_S = 0.05  # short, so that a minute covers many slots
 MACHINE_STEP_S = 0.25
 PAST_SLOTS = 20_000
 FAULTS_PER_SERIES = 4
-SLOTS_PER_FAULT = 250  # at least, so that normal stretches lie between them; a short run has one fault a series
-FALSE_ALARMS = "1 per 10min"  # a third of one in a run of 75 s over three series
+SLOTS_PER_FAULT = 250  # at least: faults are separated by normal slots; a short run has one fault per series
+FALSE_ALARMS = "1 per 10min"  # 0.4 expected in a run of 75 s over three series
 STATUS_S = 0.5
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -69,27 +68,19 @@ def run_demo(
     clock: Clock | None = None,
     sleep: Sleep = asyncio.sleep,
 ) -> None:
-    """Fits, runs live for `seconds`, reports. Ctrl-C ends it early: what was scored is stored and reported.
+    """Fits the plant, runs live for `seconds` and reports. Ctrl-C ends it early, with a report on what was scored.
 
-    clock, sleep: the time it lives by; scorer: instead of the one that the settings name.
+    clock, sleep: the time source; scorer: replaces the one that the settings name.
     """
     view = DemoView()
     try:
-        _run(
-            view,
-            demo_settings(out, settings),
-            plan_plant(seed, seconds),
-            out=out,
-            scorer=scorer,
-            clock=clock or open_clock(),
-            sleep=sleep,
-        )
+        _run(view, demo_settings(out, settings), plan_plant(seed, seconds), out, scorer, clock or open_clock(), sleep)
     except KeyboardInterrupt:
-        view.say(f"stopped; what was scored before is in {out}")
+        view.say(f"stopped; the scores so far are in {out}")
 
 
 def demo_settings(out: Path, settings: Settings | None = None) -> Settings:
-    """`settings` as embedded settings of the demo: its own store, models and subscriptions, all under `out`."""
+    """Embedded settings of the demo from `settings`: its store, models and subscriptions."""
     base = settings or Settings()
     detector = base.detector
     if "false_alarms" not in detector.model_fields_set:
@@ -110,7 +101,7 @@ def demo_settings(out: Path, settings: Settings | None = None) -> Settings:
 
 
 def plan_plant(seed: int, seconds: float) -> Plant:
-    """The plant with as many faults as `seconds` have room for."""
+    """The plant with as many faults as fit into `seconds`."""
     slots = max(1, round(seconds / PLANT_STEP_S))
     room = int(0.88 * slots)  # the schedule leaves the first 6-12 % without a fault
     faults = min(FAULTS_PER_SERIES, max(int(room > 62), room // SLOTS_PER_FAULT))
@@ -118,14 +109,7 @@ def plan_plant(seed: int, seconds: float) -> Plant:
 
 
 def _run(
-    view: DemoView,
-    settings: Settings,
-    plant: Plant,
-    *,
-    out: Path,
-    scorer: Scorer | None,
-    clock: Clock,
-    sleep: Sleep,
+    view: DemoView, settings: Settings, plant: Plant, out: Path, scorer: Scorer | None, clock: Clock, sleep: Sleep
 ) -> None:
     began_s = clock.monotonic_s()
     _introduce(view, plant, settings)
@@ -136,15 +120,13 @@ def _run(
         view.say(f"  model {scorer.name} {scorer.version} loaded in {clock.monotonic_s() - began_s:.1f} s")
     profiles = open_profiles(settings)
     for series in plant.series:
-        _fit_past(view, plant, series, scorer=scorer, profiles=profiles, clock=clock)
+        _fit_past(view, plant, series, scorer, profiles, clock)
     store = open_store(settings)
     try:
         live = _Live(view, plant, Pipeline(settings, scorer, profiles), store, clock, sleep, began_s)
         asyncio.run(live.run())
-        conclude(
-            view,
-            Run(settings, out, scorer, plant, store, live.machine, live.start_ns, live.stop_ns, live.told_s),
-        )
+        run = Run(settings, out, scorer, plant, store, live.machine, live.start_ns, live.stop_ns, live.waited_s)
+        print_summary(view, run)
     finally:
         store.sink.close()
 
@@ -154,17 +136,15 @@ def _introduce(view: DemoView, plant: Plant, settings: Settings) -> None:
     view.heading("stream-ad demo: simulated plant and this machine, no service, no network")
     view.say(
         f"  plant    {len(plant.series)} series, a reading every {PLANT_STEP_S * 1000:.0f} ms for "
-        f"{plant.live_slots * PLANT_STEP_S:.0f} s, {per_series} faults each (seed {plant.seed})"
+        f"{plant.live_slots * PLANT_STEP_S:.0f} s, {per_series} fault(s) each (seed {plant.seed})"
     )
     view.say(f"  machine  its own metrics every {MACHINE_STEP_S * 1000:.0f} ms, a new series without history")
-    view.say(f"  alerts   threshold set for {settings.detector.false_alarms} false alarms per series, without labels")
+    view.say(f"  alerts   threshold for {settings.detector.false_alarms} false alarms per series, set without labels")
     view.heading("fitting")
 
 
-def _fit_past(
-    view: DemoView, plant: Plant, series: str, *, scorer: Scorer, profiles: ProfileStore, clock: Clock
-) -> None:
-    """The promoted profile of a plant series, from the slots before it went live."""
+def _fit_past(view: DemoView, plant: Plant, series: str, scorer: Scorer, profiles: ProfileStore, clock: Clock) -> None:
+    """Fits and promotes the profile of a plant series, from the slots before it goes live."""
     began_s = clock.monotonic_s()
     profile = fit_profile(
         scorer,
@@ -182,7 +162,7 @@ def _fit_past(
 
 @dataclass
 class _Live:
-    """The live part. told_s: alert id -> seconds from the slot that opened it until it was told."""
+    """The live part. waited_s: alert id -> seconds from the slot that opened it until its report."""
 
     view: DemoView
     plant: Plant
@@ -194,34 +174,34 @@ class _Live:
     machine: str = ""
     start_ns: int = 0
     stop_ns: int = 0
-    told_s: dict[str, float] = field(default_factory=dict)
+    waited_s: dict[str, float] = field(default_factory=dict)
     _start_s: float = 0.0
     _slots: int = 0
 
     async def run(self) -> None:
-        """Until the plant has told its last slot, or the task is cancelled: then at once, with all that waits told."""
+        """Returns when all slots are scored; when cancelled, as soon as the received ones are."""
         bus = open_bus(self.clock)
         machine = open_host_source(MACHINE_STEP_S, clock=self.clock, sleep=self.sleep)
         self.machine = socket.gethostname()
         sinks = list(open_sinks(self.pipeline.settings, self.store).values())
         source = merge_sources(bus, machine)
-        ingest = ConsumerLoop(source, self.pipeline, sinks, None, self.clock, on_outputs=self._show)
+        loop = ConsumerLoop(source, self.pipeline, sinks, None, self.clock, on_outputs=self._show)
         step_ns = round(self.plant.step_s * 1e9)
         self.start_ns = (self.clock.now_ns() // step_ns + 1) * step_ns
         self._start_s = self.clock.monotonic_s()
-        self.view.heading("live (UTC; Ctrl-C ends it with a report of what there is)")
+        self.view.heading("live (UTC; Ctrl-C ends it early, with a report)")
         with self.view:
-            running = asyncio.create_task(ingest.run())
-            helpers = [asyncio.create_task(self._feed(bus)), asyncio.create_task(self._tick(running))]
+            running = asyncio.create_task(loop.run())
+            helpers = [asyncio.create_task(self._feed(bus)), asyncio.create_task(self._update_status(running))]
             try:
                 await asyncio.shield(running)
             except asyncio.CancelledError:
-                self.view.say("stopping: the slots that wait are scored with what is there")
-                helpers[0].cancel()  # which closes the bus, which ends the ingest
+                self.view.say("stopping: scoring the slots received so far")
+                helpers[0].cancel()  # closes the bus, which ends the consumer loop
                 await running
             finally:
                 end_ns = self.plant.time_ns(self.plant.live_slots, self.start_ns)
-                self.stop_ns = max(self.clock.now_ns() + 1, end_ns)  # whatever was done to the wall clock
+                self.stop_ns = max(self.clock.now_ns() + 1, end_ns)  # even if the wall clock was set back
                 for helper in helpers:
                     helper.cancel()
         for helper in helpers:
@@ -229,7 +209,7 @@ class _Live:
                 await helper
 
     async def _feed(self, bus: PushSource) -> None:
-        """Publishes every slot at its time; when late, all that are due at once, none left out."""
+        """Publishes every slot at its time; when late, all due slots at once."""
         step_s = self.plant.step_s
         rows = {series: self.plant.rows(series, 0, self.plant.live_slots) for series in self.plant.series}
         try:
@@ -238,41 +218,30 @@ class _Live:
                 if early_s > 0:
                     await self.sleep(early_s)
                 time_ns = self.plant.time_ns(slot, self.start_ns)
-                due = [
-                    Observation(
-                        series, time_ns, dict(zip(self.plant.channels(series), values[slot].tolist(), strict=True))
-                    )
-                    for series, values in rows.items()
-                ]
-                await asyncio.to_thread(_publish, bus, due)
+                for series, values in rows.items():
+                    readings = dict(zip(self.plant.channels(series), values[slot].tolist(), strict=True))
+                    await asyncio.to_thread(bus.publish, Observation(series, time_ns, readings))
         finally:
             bus.close()
 
-    async def _tick(self, running: asyncio.Task[None]) -> None:
-        """The status line."""
+    async def _update_status(self, running: asyncio.Task[None]) -> None:
         while not running.done():
             await asyncio.sleep(STATUS_S)
             now_s = self.clock.monotonic_s()
             left_s = self._start_s + self.plant.live_slots * self.plant.step_s - now_s
             machine = next((s for s in self.pipeline.statuses() if s.series == self.machine), None)
             text = "" if machine is None else f"{self.machine}: {machine.detail}"
-            self.view.status(now_s, left_s, self._slots, len(self.told_s), text)
+            self.view.status(now_s, left_s, self._slots, len(self.waited_s), text)
 
     def _show(self, outputs: Outputs) -> None:
-        """Everything here is in the store already."""
+        """Called after the outputs are stored."""
         self._slots += sum(len(batch) for batch in outputs.scores)
         now_ns = self.clock.now_ns()
         for alert in outputs.alerts:
-            first = not self.told_s
+            first = not self.waited_s
             if alert.state is AlertState.OPEN:
-                self.told_s.setdefault(alert.id, (now_ns - alert.detected_ns) / 1e9)
-            self.view.alert(alert, self.told_s.get(alert.id, 0.0))
-            if first and self.told_s:
-                self.view.say(
-                    f"  (the first alert, {self.clock.monotonic_s() - self.began_s:.0f} s after the start)", "dim"
-                )
-
-
-def _publish(bus: PushSource, observations: list[Observation]) -> None:
-    for observation in observations:
-        bus.publish(observation)
+                self.waited_s.setdefault(alert.id, (now_ns - alert.detected_ns) / 1e9)
+            self.view.alert(alert, self.waited_s.get(alert.id, 0.0))
+            if first and self.waited_s:
+                after_s = self.clock.monotonic_s() - self.began_s
+                self.view.say(f"  (the first alert, {after_s:.0f} s after the start)", "dim")

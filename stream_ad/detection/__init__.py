@@ -1,1 +1,1 @@
-"""Raw score to calibrated score, alert episode and emission; absence of data; profiles. Pure: no clock, no I/O."""
+"""Raw scores to calibrated scores, episodes and emissions; absence alerts; profiles. Pure: no clock, no I/O."""

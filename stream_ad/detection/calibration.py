@@ -1,12 +1,12 @@
-"""From held-out normal scores and a rate of false alarms to a threshold.
+"""A threshold from held-out normal scores and a rate of false alarms.
 
 Peaks over threshold (Coles, An Introduction to Statistical Modeling of Extreme Values, 2001, ch. 4 and 5.3; on streams:
 Siffer et al., Anomaly Detection in Streams with Extreme Value Theory, KDD 2017, "SPOT"). An alarm is an episode, so the
-excesses are declustered by runs and one peak per cluster counts. Within the data the threshold is the level that the
-asked number of clusters exceeds; beyond the data it is the tail of a generalised Pareto law fitted to the peaks by
-L-moments (Hosking & Wallis, Technometrics 1987), its shape held between exponential and heavy. The law may lead a
-little beyond the highest held-out score and no further: real anomalies lie there too, and a rate of one in a million
-cannot be read from a thousand slots.
+excesses are declustered by runs, and each cluster counts by its peak. Within the data the threshold is the level that
+the wanted number of clusters exceeds; beyond the data it is a quantile of the generalised Pareto law fitted to the
+peaks by L-moments (Hosking & Wallis, Technometrics 1987), its shape bounded between exponential and heavy. The law may
+extrapolate only a little beyond the highest held-out score: real anomalies lie there too, and a thousand slots do not
+determine a rate of one in a million (ADR 6).
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from stream_ad.errors import DataError
 
 __all__ = ["MIN_SLOTS", "RUN_STEPS", "Calibration"]
 
-MIN_SLOTS = 10  # fewer held-out slots say nothing of a tail
-RUN_STEPS = 16  # quiet slots that part two clusters: the default cooldown of an alert
-_PEAKS = (10, 40)  # clusters that the tail is fitted on, at least and at most
+MIN_SLOTS = 10  # fewer held-out slots do not determine a tail
+RUN_STEPS = 16  # quiet slots that separate two clusters: the default cooldown of an alert
+_PEAKS = (10, 40)  # minimum and maximum number of clusters that the tail is fitted on
 _SLOTS_PER_PEAK = 150
 _LEVEL_GROWTH = 1.1  # candidate levels lie at geometrically growing ranks
 _MAX_SHAPE = 0.6  # of the GPD: at 1 the mean is infinite
-_PRIOR_SD = 0.25  # of the shape around 0: few peaks say little of it
+_PRIOR_SD = 0.25  # of the shape around 0: few peaks carry little information about it
 _SHAPE_VARIANCE = 4 / 3  # times 1 / peaks: asymptotic variance of the estimate at shape 0
 _SURPRISE = 0.05  # the threshold leaves no more held-out clusters above it than this chance allows
-_MAX_OVER = 4.0  # held-out maximum over threshold, at most
-_MAX_BEYOND = 1.1  # threshold over held-out maximum, at most: a rate far rarer than the history is long is a guess
-_HIGH_SCORE = 0.8  # the 90 % quantile of normal scores lies at most here (the default level at which an alert ends)
-_TINY = 1e-9  # false alarms among the held-out slots: rarer than this is as rare as this
-_FLOOR = 0.1  # raw; only where every held-out score is 0, in units of a log-excess
+_MAX_OVER = 4.0  # largest ratio of held-out maximum to threshold
+_MAX_BEYOND = 1.1  # largest ratio of threshold to held-out maximum: a rate rarer than the history is a guess
+_HIGH_SCORE = 0.8  # upper bound of the normal scores' 90 % quantile (the default level at which an alert ends)
+_TINY = 1e-9  # lower bound of the false alarms expected among the held-out slots
+_FLOOR = 0.1  # raw threshold if every held-out score is 0, in units of a log-excess
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """`threshold`: raw score (> 0) that normal data exceed at the asked rate of episodes. `detail`: how found."""
+    """threshold: raw score (> 0) that normal data exceed at the wanted rate of episodes. detail: how it was found."""
 
     threshold: float
     detail: str
@@ -53,7 +53,7 @@ class Calibration:
         """
         raw = np.asarray(held_out, dtype=np.float64)
         _check(raw, step_s, false_alarms_per_s)
-        wanted = max(min(false_alarms_per_s * step_s, 1.0) * len(raw), _TINY)  # clusters to expect in this part
+        wanted = max(min(false_alarms_per_s * step_s, 1.0) * len(raw), _TINY)  # clusters expected in the held-out part
         level, peaks, how = _tail_level(raw, wanted)
         peak, high = float(raw.max()), float(np.quantile(raw, 0.9))
         low = max(peak / _MAX_OVER, high / _HIGH_SCORE, _surprising_peak(peaks, wanted))
@@ -83,13 +83,13 @@ def _check(raw: NDArray[np.float64], step_s: float, false_alarms_per_s: float) -
 
 
 def _tail_level(raw: NDArray[np.float64], wanted: float) -> tuple[float, NDArray[np.float64], str]:
-    """The level that `wanted` clusters among the m slots exceed on average, the peaks it was read from, and how."""
+    """The level that `wanted` clusters among the m slots exceed on average, the peaks of the fit, and a description."""
     levels, counts = _candidates(raw)
     base = _first_reaching(counts, min(max(len(raw) // _SLOTS_PER_PEAK, _PEAKS[0]), _PEAKS[1]))
     start = float(levels[base])
     peaks = _cluster_peaks(raw, start)
     if len(peaks) == 0:
-        return start, peaks, "all held-out scores are alike"
+        return start, peaks, "all held-out scores are equal"
     if wanted >= len(peaks):
         at = _first_reaching(counts, wanted)
         return float(levels[at]), peaks, f"level that {counts[at]} of their clusters exceed"
@@ -112,13 +112,13 @@ def _candidates(raw: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 
 
 def _first_reaching(counts: NDArray[np.int64], number: float) -> int:
-    """The highest level that at least `number` clusters exceed, else the one that most exceed."""
+    """Index of the highest level that at least `number` clusters exceed, else of the one that most clusters exceed."""
     reached = np.flatnonzero(counts >= number)
     return int(reached[0]) if len(reached) else int(np.argmax(counts))
 
 
 def _cluster_starts(raw: NDArray[np.float64], level: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Positions over `level`, and where among these a cluster begins: after a quiet run (Coles 2001, 5.3.2)."""
+    """Positions over `level`, and which of these begin a cluster: after a quiet run (Coles 2001, 5.3.2)."""
     over = np.flatnonzero(raw > level)
     run = min(RUN_STEPS, max(len(raw) // 50, 1))  # a short part would hold few clusters with a long run
     starts = np.flatnonzero(np.diff(over, prepend=-run - 1) > run) if len(over) else over
@@ -134,7 +134,7 @@ def _cluster_peaks(raw: NDArray[np.float64], level: float) -> NDArray[np.float64
 def _fit_tail(excess: NDArray[np.float64]) -> tuple[float, float]:
     """Scale and shape (>= 0) of the generalised Pareto law of excesses [k], k >= 1.
 
-    L-moments: shape = 2 - l1 / l2, scale = (1 - shape) l1; the shape is shrunk towards 0 by what k peaks can say of it.
+    L-moments: shape = 2 - l1 / l2, scale = (1 - shape) l1; the shape is shrunk towards 0, the more the fewer the peaks.
     """
     k, mean = len(excess), float(excess.mean())
     if k < 2:
@@ -150,7 +150,7 @@ def _fit_tail(excess: NDArray[np.float64]) -> tuple[float, float]:
 def _surprising_peak(peaks: NDArray[np.float64], wanted: float) -> float:
     """The n-th highest peak, n the smallest number of clusters that would surprise (Poisson of mean `wanted`), else 0.
 
-    One held-out anomaly may so stay over the threshold; more than chance allows may not.
+    So one held-out anomaly may stay over the threshold, but not more clusters than chance allows.
     """
     fewer, term = 0.0, math.exp(-wanted)  # P(N < n), P(N = n)
     for n, peak in enumerate(np.sort(peaks)[::-1], start=1):

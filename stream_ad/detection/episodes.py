@@ -1,10 +1,10 @@
-"""From scores to alerts: episodes with an enter and an exit level, a least length and a cooldown, in event time only.
+"""Calibrated scores to alerts: episodes with an enter and an exit level, a minimum length and a cooldown.
 
-A stretch is an unbroken run of slots at or over `exit`. It becomes an episode at its `min_length_steps`-th slot at or
-over `enter` (OPEN); its start is the first such slot. Stretches that begin before `cooldown_steps` quiet slots (below
-`exit`) have passed belong to the same episode; then it is RESOLVED. UPDATE is told when the severity word rises or
-the peak has doubled since it was last told. What comes out is a function of the slots alone, not of how they were cut
-into batches.
+A run is an unbroken sequence of slots at or over `exit`. It becomes an episode at its `min_length_steps`-th slot at or
+over `enter` (OPEN); the episode starts at the first such slot. Runs that begin before `cooldown_steps` quiet slots
+(below `exit`) have passed belong to the same episode; after these it is RESOLVED. UPDATE follows when the severity
+rises or the peak has doubled since the last event. All in event time: the events are a function of the slots alone,
+not of how they were cut into batches.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ import numpy as np
 
 from stream_ad.errors import ConfigError, DataError
 from stream_ad.records import Alert, AlertChannel, AlertState, ScoreBatch, severity
-from stream_ad.settings import AlertSettings
 
 __all__ = ["EpisodeRule", "EpisodeTracker", "alert_id"]
 
 TOP_CHANNELS = 5
-UPDATE_FACTOR = 2.0  # the peak is told again when it has grown by this
-RISE_LEVEL = 0.5  # of `exit`: rising scores from here on count as the likely start
+UPDATE_FACTOR = 2.0  # the peak's growth that an UPDATE reports
+RISE_LEVEL = 0.5  # of `exit`: rising scores from this level on count as the likely start
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRule:
-    """When scores are an episode. ConfigError when exit is over enter or a number of steps is too small."""
+    """Levels and lengths, in slots, of an episode. ConfigError: exit over enter, or a number of steps too small."""
 
     enter: float
     exit: float
@@ -47,25 +46,21 @@ class EpisodeRule:
                 f"found {self.min_length_steps} and {self.cooldown_steps}"
             )
 
-    @classmethod
-    def of(cls, settings: AlertSettings) -> EpisodeRule:
-        return cls(settings.enter, settings.exit, settings.min_length_steps, settings.cooldown_steps)
-
     @property
     def quiet_steps(self) -> int:
-        """Quiet or missing slots that end an episode; at least one, whatever the cooldown."""
+        """Number of quiet or missing slots that end an episode: the cooldown, but at least one."""
         return max(self.cooldown_steps, 1)
 
 
 def alert_id(series: str, rule: str, start_ns: int) -> str:
-    """24 hexadecimal digits, the same for the same episode after any restart."""
+    """24 hexadecimal digits: a hash, so a restart gives the same episode the same id."""
     text = f"{series}\0{rule}\0{start_ns}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=12).hexdigest()
 
 
 @dataclass(slots=True)
 class _Episode:
-    """A run that may become an episode (`detected_ns` None) or is one. Times in ns; `told`: the peak last told."""
+    """A run that may become an episode (detected_ns None) or is one. reported_peak: the peak of its last event."""
 
     start_ns: int
     likely_start_ns: int
@@ -78,12 +73,12 @@ class _Episode:
     over: int = 0
     quiet: int = 0
     detected_ns: int | None = None
-    told: float = 0.0
+    reported_peak: float = 0.0
     updates: int = 0
 
 
 class EpisodeTracker:
-    """The episodes of one series under one rule. `step_ns`: time between slots, for gaps in what is given."""
+    """The episodes of one series under one rule. step_ns: time between slots, to recognise missing ones."""
 
     def __init__(self, series: str, rule: EpisodeRule, step_ns: int) -> None:
         if step_ns <= 0:
@@ -93,12 +88,12 @@ class EpisodeTracker:
         self._gap_ns = rule.quiet_steps * step_ns
         self._last_ns: int | None = None
         self._last_score = 0.0
-        self._rise_ns = 0  # where the rise that the last slot belongs to began
+        self._rise_ns = 0  # start of the rise that the last slot belongs to
         self._episode: _Episode | None = None
 
     @property
     def open_alert(self) -> Alert | None:
-        """The alert as of the last slot, None outside an episode or while it is too short to be told."""
+        """The alert as of the last slot; None outside an episode and before its OPEN."""
         episode = self._episode
         if episode is None or episode.detected_ns is None:
             return None
@@ -107,11 +102,11 @@ class EpisodeTracker:
     def advance(self, batch: ScoreBatch) -> tuple[list[Alert], list[str]]:
         """Alert events in order, and per slot its alert id: "" below `exit`, outside episodes and before the OPEN.
 
-        The last slot that carries an id is so the `end_ns` of the RESOLVED. DataError when a slot is not later than
-        the one before it: re-scored slots are the caller's to replay on a restored tracker.
+        So the last slot with an id is the `end_ns` of the RESOLVED. DataError unless each slot is later than the one
+        before it: for re-scored slots the caller must use a restored tracker.
         """
         if self._is_quiet(batch):
-            self._pass(batch)
+            self._skip_quiet(batch)
             return [], [""] * len(batch)
         times, scores = batch.event_time_ns.tolist(), batch.score.tolist()
         events: list[Alert] = []
@@ -122,14 +117,14 @@ class EpisodeTracker:
         return events, ids
 
     def _is_quiet(self, batch: ScoreBatch) -> bool:
-        """Whether no episode is open or begins: so it is nearly always. Times out of order are for the long way."""
+        """Whether no episode is open or begins, the usual case. False for times out of order: the slow path raises."""
         if self._episode is not None or not len(batch) or (batch.score >= self._rule.exit).any():
             return False
         times = batch.event_time_ns
         return bool((np.diff(times) > 0).all() and (self._last_ns is None or times[0] > self._last_ns))
 
-    def _pass(self, batch: ScoreBatch) -> None:
-        """All slots of a quiet batch at once, as `_begin_slot` takes each."""
+    def _skip_quiet(self, batch: ScoreBatch) -> None:
+        """`_begin_slot` for all slots of a quiet batch at once."""
         floor, times = self._rule.exit, batch.event_time_ns
         scores = np.fmax(batch.score, 0.0)  # NaN counts as 0
         before = np.empty_like(scores)
@@ -142,7 +137,7 @@ class EpisodeTracker:
         self._last_ns, self._last_score = int(times[-1]), float(scores[-1])
 
     def _begin_slot(self, time_ns: int, score: float, version: str, events: list[Alert]) -> None:
-        """Order, gaps and the likely start; then the slot is the last one seen."""
+        """Checks the order, ends an episode at a gap, updates the likely start."""
         last_ns, last, floor = self._last_ns, self._last_score, self._rule.exit
         if last_ns is not None and time_ns <= last_ns:
             raise DataError(f"{self._series!r}: expected a slot after {last_ns} ns, found {time_ns} ns")
@@ -154,7 +149,7 @@ class EpisodeTracker:
         self._last_ns, self._last_score = time_ns, score
 
     def _slot(self, batch: ScoreBatch, row: int, events: list[Alert]) -> str:
-        """Takes the last slot into the episode; its alert id."""
+        """Adds the last slot to the episode; its alert id."""
         rule, score, time_ns = self._rule, self._last_score, self._last_ns or 0
         episode = self._episode
         if score < rule.exit:
@@ -173,25 +168,26 @@ class EpisodeTracker:
             episode.peak_score, episode.peak_ns, episode.channels = score, time_ns, _top_channels(batch, row)
         episode.end_ns, episode.quiet = time_ns, 0
         episode.over += score >= rule.enter
-        self._tell(episode, time_ns, batch.model_version, events)
+        self._report(episode, time_ns, batch.model_version, events)
         return "" if episode.detected_ns is None else self._id(episode)
 
-    def _tell(self, episode: _Episode, time_ns: int, version: str, events: list[Alert]) -> None:
-        """OPEN once it is long enough, UPDATE once the peak has grown enough."""
+    def _report(self, episode: _Episode, time_ns: int, version: str, events: list[Alert]) -> None:
+        """OPEN once the run is long enough, UPDATE once the peak has grown enough."""
         peak = episode.peak_score
         if episode.detected_ns is None:
             if episode.over < self._rule.min_length_steps:
                 return
             episode.detected_ns, state = time_ns, AlertState.OPEN
-        elif peak >= UPDATE_FACTOR * episode.told or (peak > episode.told and severity(peak) != severity(episode.told)):
-            episode.updates, state = episode.updates + 1, AlertState.UPDATE
         else:
-            return
-        episode.told, episode.updated_ns, episode.model_version = peak, time_ns, version
+            last = episode.reported_peak
+            if peak < UPDATE_FACTOR * last and (peak <= last or severity(peak) == severity(last)):
+                return
+            episode.updates, state = episode.updates + 1, AlertState.UPDATE
+        episode.reported_peak, episode.updated_ns, episode.model_version = peak, time_ns, version
         events.append(self._alert(episode, state))
 
     def _end(self, episode: _Episode, time_ns: int, version: str, events: list[Alert]) -> None:
-        """Forgets the run; RESOLVED if it had been told."""
+        """Drops the run; RESOLVED if it was an episode."""
         self._episode = None
         if episode.detected_ns is not None:
             episode.updated_ns, episode.model_version = time_ns, version
@@ -218,16 +214,16 @@ class EpisodeTracker:
         )
 
     def state(self) -> dict[str, Any]:
-        """Plain JSON, under 4 kB with names of ordinary length: all that `restore` needs."""
+        """Plain JSON for `restore`, under 4 kB with names of ordinary length."""
         return {
             "last_ns": self._last_ns,
             "last_score": self._last_score,
             "rise_ns": self._rise_ns,
-            "episode": None if self._episode is None else asdict(self._episode),
+            "episode": None if self._episode is None else _stored(self._episode),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes the place of everything seen so far. DataError when it is not a state of this class."""
+        """Replaces all state. DataError unless `state` made it."""
         try:
             last_ns, last_score, rise_ns = state["last_ns"], float(state["last_score"]), int(state["rise_ns"])
             episode = None if state["episode"] is None else _restored(state["episode"])
@@ -237,13 +233,20 @@ class EpisodeTracker:
         self._last_score, self._rise_ns, self._episode = last_score, rise_ns, episode
 
 
+_STORED = {"reported_peak": "told"}  # field -> its name in a state, where the two differ
+
+
+def _stored(episode: _Episode) -> dict[str, Any]:
+    return {_STORED.get(name, name): value for name, value in asdict(episode).items()}
+
+
 def _restored(saved: Mapping[str, Any]) -> _Episode:
-    known = {field.name: saved[field.name] for field in fields(_Episode)}
+    known = {field.name: saved[_STORED.get(field.name, field.name)] for field in fields(_Episode)}
     return _Episode(**known | {"channels": tuple(AlertChannel(**channel) for channel in saved["channels"])})
 
 
 def _top_channels(batch: ScoreBatch, row: int) -> tuple[AlertChannel, ...]:
-    """The channels that drive a slot, most first, those without a share left out; ties in channel order."""
+    """The channels with the largest positive shares of a slot's score, largest first, ties in channel order."""
     share = batch.attribution[row]
     top = np.argsort(-share, kind="stable")[:TOP_CHANNELS]
     return tuple(

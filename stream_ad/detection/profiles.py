@@ -1,4 +1,4 @@
-"""A series' profile from its history: one function for `fit`, backtest and a worker that fills one."""
+"""Fits a series' profile to its history: one function for `fit`, backtest and a worker that fits while it reads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def fit_profile(
     capacity: int,
     history_end_ns: int | None = None,
 ) -> Profile:
-    """history: float32 [n, channel] on the grid, NaN = no reading. The version names origin, size and content."""
+    """history: float32 [n, channel] on the grid, NaN = no reading. The version holds origin, size and content hash.
+
+    DataError when the history is shorter than a window.
+    """
     if len(history) < scorer.window_steps:
         raise DataError(
             f"history of series {series!r}: expected at least {scorer.window_steps} slots, found {len(history)}"
@@ -52,10 +55,10 @@ def fit_profile(
 def history_on_grid(
     times_ns: NDArray[np.int64] | None, values: NDArray[np.float32], step_ns: int | None, max_gap: int
 ) -> tuple[NDArray[np.float32], int]:
-    """Rows on their series' slots, and the step: (float32 [slot, channel], ns).
+    """Rows resampled to slots, and the step: (float32 [slot, channel], ns). DataError when no step can be inferred.
 
-    times_ns int64 [n] in any order, None = the rows are slots already. The last reading of a slot wins; runs of empty
-    slots longer than max_gap are cut to it.
+    times_ns int64 [n] in any order, None = each row is a slot. The last reading of a slot wins; longer runs of empty
+    slots are shortened to max_gap.
     """
     if times_ns is None:
         return values, step_ns or DEFAULT_STEP_NS

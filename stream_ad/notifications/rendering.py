@@ -1,4 +1,4 @@
-"""What a message about alerts says: what, where, since when, how bad, which channels, which model, and the link."""
+"""Renders the message about alerts: state, series, times, severity, channels, model and link."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from stream_ad.records import SILENT_RULE, Alert, AlertChannel, AlertState, Notification
-from stream_ad.timestamps import describe_span, format_ns
+from stream_ad.timestamps import describe_span, iso_utc
 
 __all__ = ["compose", "example"]
 
@@ -18,23 +18,23 @@ _NAME_CHARS = 32
 _CHANNELS = 3
 _SECOND_NS = 1_000_000_000
 _MARKS = re.compile(r"([\\`*_\[\]|~]|^[#>+=-]|(?<=^\d)[.)])")
-_WORSE = ("critical", "warning", "silent", "resolved", "taken back")
+_WORST_FIRST = ("critical", "warning", "silent", "resolved", "withdrawn")
 
 
 def compose(
-    alerts: Sequence[Alert], *, link_base: str | None = None, held: Sequence[str] = (), unlisted: int = 0
+    alerts: Sequence[Alert], *, link_base: str | None = None, suppressed: Sequence[str] = (), unlisted: int = 0
 ) -> Notification:
-    """One message about one alert or several, each in its newest state, the worst first.
+    """One message about one or more alerts, each in its newest state, the worst first.
 
-    held: why it comes later than it could have, in words. unlisted: events that are counted alone. ValueError when
-    there is no alert.
+    suppressed: reasons why the message is late. unlisted: number of further events, which are only counted. ValueError
+    without an alert.
     """
     if not alerts:
         raise ValueError("expected at least one alert, found none")
-    ordered = sorted(alerts, key=lambda alert: _WORSE.index(_word(alert)))
+    ordered = sorted(alerts, key=lambda alert: _WORST_FIRST.index(_word(alert)))
     number = len(alerts) + unlisted
     title = _title(ordered[0]) if number == 1 else _group_title(ordered, number)
-    head = [f"held back: {', '.join(held)}"] if held else []
+    head = [f"held back: {', '.join(suppressed)}"] if suppressed else []
     more = number - min(len(ordered), LISTED)
     tail = [f"and {more} more: stream-ad alerts lists them"] if more else []
     parts = [(_heading(alert), _facts(alert), _link(alert, link_base)) for alert in ordered[:LISTED]]
@@ -44,7 +44,7 @@ def compose(
 
 
 def example(now_ns: int) -> Alert:
-    """An alert that never was, to try a route with."""
+    """A fictitious alert, to test a route with."""
     start_ns = now_ns // _SECOND_NS * _SECOND_NS
     channels = (AlertChannel("pressure", 1.0, 4.2, 3.0, 2.9, 3.1),)
     return Alert(
@@ -54,9 +54,9 @@ def example(now_ns: int) -> Alert:
 
 
 def _word(alert: Alert) -> str:
-    """The one word for how things stand."""
+    """The alert's state or severity in one word."""
     if alert.state is AlertState.WITHDRAWN:
-        return "taken back"
+        return "withdrawn"
     return "resolved" if alert.state is AlertState.RESOLVED else alert.severity
 
 
@@ -87,7 +87,7 @@ def _what(alert: Alert) -> str:
 
 def _group_title(ordered: Sequence[Alert], number: int) -> str:
     count = Counter(map(_word, ordered))
-    words = ", ".join(f"{count[word]} {word}" for word in _WORSE if count[word])
+    words = ", ".join(f"{count[word]} {word}" for word in _WORST_FIRST if count[word])
     series = list(dict.fromkeys(_cut(alert.series, _NAME_CHARS) for alert in ordered))
     named = series[0] if len(series) == 1 else f"{series[0]} and {len(series) - 1} more"
     return _cut(f"{number} alerts, {words}: {named}", TITLE_CHARS)
@@ -97,7 +97,7 @@ def _group_title(ordered: Sequence[Alert], number: int) -> str:
 
 
 def _heading(alert: Alert) -> str:
-    state = {AlertState.OPEN: ", open", AlertState.UPDATE: ", goes on"}.get(alert.state, "")
+    state = {AlertState.OPEN: ", open", AlertState.UPDATE: ", ongoing"}.get(alert.state, "")
     return f"{alert.series}: {_word(alert)}{state}"
 
 
@@ -105,7 +105,7 @@ def _facts(alert: Alert) -> list[str]:
     silent = alert.rule == SILENT_RULE
     facts = [_since(alert)]
     if alert.state is AlertState.WITHDRAWN:
-        return [*facts, "told early on a series that fell silent; the readings that came since say otherwise"]
+        return [*facts, "provisional alert of a silent series; the readings that arrived since contradict it"]
     if silent:
         facts.append("no reading since then" if alert.end_ns is None else "readings are back")
     else:
@@ -151,7 +151,7 @@ def _markdown(heading: str, facts: Sequence[str], link: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Names are shown as they are, whatever they hold."""
+    """Names appear literally, whatever characters they contain."""
     return _MARKS.sub(r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))
 
 
@@ -164,8 +164,8 @@ def _number(value: float | None) -> str:
 
 
 def _time(time_ns: int) -> str:
-    """To the second: more is of no use to who reads a message."""
-    return format_ns(time_ns // _SECOND_NS * _SECOND_NS)
+    """To the second."""
+    return iso_utc(time_ns, 0)
 
 
 def _lasted(alert: Alert) -> str:

@@ -1,1 +1,1 @@
-"""What operators see of a worker: metrics, health, watchdog, logs. Nothing here may change an output."""
+"""Metrics, health, watchdog and logs of a worker. Nothing here may change an output."""

@@ -1,13 +1,17 @@
-"""/metrics, /healthz and /readyz of a worker, from a thread of their own: they answer though the worker is stuck."""
+"""/metrics, /healthz and /readyz of a worker, served by a dedicated thread: they answer while the worker is stuck.
+
+http.server instead of Starlette and uvicorn: uvicorn has no timeout for a client that connects and sends nothing.
+"""
 
 from __future__ import annotations
 
 import json
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -21,31 +25,31 @@ _JSON = "application/json"
 
 
 def health(health: WorkerHealth) -> tuple[int, dict[str, object]]:
-    """Status and body of /healthz: 503 only where a restart may help. Waiting for a service is not such a case."""
+    """Status and body of /healthz: 503 only where a restart may help. An unavailable dependency is no such case."""
     if health.stalled:
         return 503, {"status": "stalled", "reasons": [health.stalled]}
-    waiting = health.waiting()
-    return 200, {"status": "waiting" if waiting else "ok", "reasons": waiting}
+    outages = health.outages()
+    return 200, {"status": "waiting" if outages else "ok", "reasons": outages}
 
 
 def readiness(health: WorkerHealth) -> tuple[int, dict[str, object]]:
-    """Status and body of /readyz: 200 once it scores. A member that got no partition (a spare one) is ready."""
+    """Status and body of /readyz: 200 once the worker scores. A standby member without partitions is ready."""
     reasons = health.unready()
     partitions = [f"{topic}/{partition}" for topic, partition in sorted(health.partitions)]
     return 503 if reasons else 200, {"ready": not reasons, "reasons": reasons, "partitions": partitions}
 
 
 class HealthServer:
-    """Serves until closed. ConfigError when the port cannot be bound; `port` is the one it got."""
+    """Serves until it is closed. `port`: the bound one. ConfigError when it cannot be bound."""
 
     def __init__(self, host: str, port: int, health: WorkerHealth, registry: CollectorRegistry) -> None:
         try:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-            self._server = _Server(family, (host, port), health, registry)
+            self._server = _Server(family, (host, port), partial(_Handler, health, registry))
         except OSError as error:
             raise ConfigError(
                 f"observability: {host} port {port} cannot be bound: {error.strerror or error}",
-                hint="give every worker of a host a port of its own (--port, STREAM_AD__OBSERVABILITY__PORT), or 0",
+                hint="give every worker of a host a different port (--port, STREAM_AD__OBSERVABILITY__PORT), or 0",
             ) from None
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
         self._thread.start()
@@ -59,52 +63,40 @@ class HealthServer:
         self._server.server_close()
         self._thread.join()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+class _Server(ThreadingTCPServer):
+    """Not HTTPServer: that one asks a name server for the name of this host, which may take its time."""
 
-
-class _Server(ThreadingHTTPServer):
+    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
 
-    def __init__(
-        self, family: socket.AddressFamily, address: tuple[str, int], health: WorkerHealth, registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, family: socket.AddressFamily, address: tuple[str, int], handler: Any) -> None:
         self.address_family = family
-        self.health, self.registry = health, registry
-        super().__init__(address, _Handler)
-
-    def server_bind(self) -> None:
-        """Without asking a name server for our own name, which may take its time."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        super().__init__(address, handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
     server_version, sys_version = "stream-ad", ""
     timeout = CLIENT_TIMEOUT_S
+
+    def __init__(self, health: WorkerHealth, registry: CollectorRegistry, *connection: Any) -> None:
+        self._health, self._registry = health, registry
+        super().__init__(*connection)  # it handles the requests
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            self._answer(200, CONTENT_TYPE_LATEST, generate_latest(self.server.registry))
+            self._respond(200, CONTENT_TYPE_LATEST, generate_latest(self._registry))
         elif path in ("/healthz", "/readyz"):
-            status, body = (health if path == "/healthz" else readiness)(self.server.health)
-            self._answer(status, _JSON, json.dumps(body).encode())
+            status, body = (health if path == "/healthz" else readiness)(self._health)
+            self._respond(status, _JSON, json.dumps(body).encode())
         else:
-            self._answer(404, _JSON, b'{"paths": ["/metrics", "/healthz", "/readyz"]}')
+            self._respond(404, _JSON, b'{"paths": ["/metrics", "/healthz", "/readyz"]}')
 
     do_HEAD = do_GET  # noqa: N815  # the base class's name
 
-    def _answer(self, status: int, content_type: str, body: bytes) -> None:
+    def _respond(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
@@ -114,4 +106,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Scrapes are no events."""
+        """Scrapes are not logged."""

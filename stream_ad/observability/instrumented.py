@@ -1,247 +1,209 @@
-"""The parts of a worker, each with its calls counted and timed: what works knows nothing of who watches."""
+"""Instrumentation: proxies that time the calls of a worker's ports and report them to metrics and health."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stream_ad.errors import StreamAdError, UnavailableError
+from stream_ad.errors import UnavailableError
 from stream_ad.notifications.dispatcher import NotifyEvents
 from stream_ad.observability.metrics import Metrics
 from stream_ad.observability.worker_health import WorkerHealth
 from stream_ad.pipeline.pipeline import Pipeline
-from stream_ad.ports import (
-    AssignmentListener,
-    Checkpoint,
-    Fitted,
-    ProfileStore,
-    ScoredSlots,
-    Scorer,
-    Session,
-    Sink,
-    Source,
-    StateStore,
-    TopicReader,
-    Window,
-)
-from stream_ad.records import Outputs, SourceRecord
-from stream_ad.settings import Settings
+from stream_ad.ports import AssignmentListener, Scorer, Sink, Source, StateStore
+from stream_ad.records import Outputs, Partition, SourceRecord
 
 __all__ = [
     "Instrumentation",
     "InstrumentedNotify",
-    "InstrumentedPipeline",
-    "InstrumentedScorer",
-    "InstrumentedSink",
-    "InstrumentedSource",
-    "InstrumentedStates",
+    "instrument_pipeline",
+    "instrument_scorer",
+    "instrument_sink",
+    "instrument_source",
+    "instrument_states",
 ]
 
-Float32 = NDArray[np.float32]
+T = TypeVar("T")
 
 
 class Instrumentation:
-    """Where every part reports: one call costs a few microseconds, so parts report by the batch."""
+    """Reports calls. One report costs a few microseconds, so calls are reported by the batch."""
 
-    def __init__(self, health: WorkerHealth, meters: Metrics) -> None:
+    def __init__(self, health: WorkerHealth, metrics: Metrics) -> None:
         self.health = health
-        self.meters = meters
+        self.metrics = metrics
 
     @contextmanager
-    def call(self, stage: str, part: str = "", *, doing: str = "") -> Iterator[None]:
-        """Times a call; with a part, its UnavailableError says that the part is away, its end that it is there."""
-        clock, began_s = self.health.clock, self.health.clock.monotonic_s()
+    def call(self, stage: str, dependency: str = "", *, doing: str = "", progress: bool = False) -> Iterator[None]:
+        """Times a call. With a dependency, UnavailableError marks it as down and success as up. progress: success
+        counts as progress of the worker."""
+        health, began_s = self.health, self.health.clock.monotonic_s()
         try:
-            with self.health.doing(doing or stage):
+            with health.doing(doing or stage):
                 yield
         except UnavailableError as error:
-            if part:
-                self.away(part, error)
+            if dependency:
+                self.dependency_down(dependency, error)
             raise
         else:
-            if part:
-                self.health.found(part)
+            if dependency:
+                health.dependency_up(dependency)
+            if progress:
+                health.record_progress()
         finally:
-            took_s = clock.monotonic_s() - began_s
-            self.meters.observe("stage_seconds", took_s, stage=stage)
+            took_s = health.clock.monotonic_s() - began_s
+            self.metrics.observe("stage_seconds", took_s, stage=stage)
             if stage == "write":
-                self.meters.observe("write_seconds", took_s, part=part)
+                self.metrics.observe("write_seconds", took_s, part=dependency)
 
-    def away(self, part: str, error: UnavailableError) -> None:
-        self.meters.count("unavailable", part=part)
-        self.health.lost(part, error.message)
+    def dependency_down(self, name: str, error: UnavailableError) -> None:
+        self.metrics.count("unavailable", part=name)
+        self.health.dependency_down(name, error.message)
 
 
-class InstrumentedSource:
-    """ports.Source. A poll that brings records is a step, and so is a commit."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """How the calls of one method are reported, see `Instrumentation.call`.
 
-    def __init__(self, source: Source, watch: Instrumentation) -> None:
-        self.source = source
-        self._watch = watch
+    doing: the action in words, with the arguments in place of {}; a sequence appears as its length.
+    """
 
-    async def start(self, listener: AssignmentListener) -> None:
-        await self.source.start(_Listener(listener, self._watch.health))
+    stage: str
+    dependency: str
+    doing: str
+    progress: bool = True
 
-    async def poll(self, timeout_s: float) -> Sequence[SourceRecord] | None:
-        meters, clock = self._watch.meters, self._watch.health.clock
-        began_s = clock.monotonic_s()
-        records = await self.source.poll(timeout_s)
-        meters.observe("stage_seconds", clock.monotonic_s() - began_s, stage="poll")
+    def report(self, method: Callable[..., Any], watch: Instrumentation) -> Callable[..., Any]:
+        def call(args: Sequence[Any]) -> Any:
+            doing = self.doing.format(*(len(arg) if isinstance(arg, list) else arg for arg in args))
+            return watch.call(self.stage, self.dependency, doing=doing, progress=self.progress)
+
+        async def report_async(*args: Any, **options: Any) -> Any:
+            with call(args):
+                return await method(*args, **options)
+
+        def report(*args: Any, **options: Any) -> Any:
+            with call(args):
+                return method(*args, **options)
+
+        return report_async if iscoroutinefunction(method) else report
+
+
+_SOURCE = {
+    "commit": _Call("commit", "broker", "committing offsets"),
+    "owns_partitions": _Call("hold", "broker", "checking partition ownership", progress=False),
+    "committed": _Call("load", "broker", "loading the committed offset of {}/{}", progress=False),
+}
+_STATES = {
+    "load": _Call("load", "states", "loading the states of {}/{}"),
+    "save": _Call("state", "states", "saving the states of {}/{}"),
+}
+_SCORER = {"fit": _Call("fit", "", "fitting a profile"), "score": _Call("score", "", "scoring {} windows")}
+_PIPELINE = {
+    "flush": _Call("flush", "", "emitting provisional scores of silent series", progress=False),
+    "checkpoint": _Call("checkpoint", "models", "collecting the states of {}/{}", progress=False),
+}
+
+
+class _Proxy:
+    """The given attributes in place of the target's; every other one is the target's own."""
+
+    def __init__(self, target: object, attributes: Mapping[str, Any]) -> None:
+        self._target = target
+        vars(self).update(attributes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
+
+def _instrument(port: T, calls: Mapping[str, _Call], watch: Instrumentation, **attributes: Any) -> T:
+    reported = {name: call.report(getattr(port, name), watch) for name, call in calls.items()}
+    return cast(T, _Proxy(port, reported | attributes))
+
+
+def instrument_source(source: Source, watch: Instrumentation) -> Source:
+    """A commit and a poll that returns records are progress. A partition counts as assigned when the listener has
+    loaded its states."""
+    health, metrics = watch.health, watch.metrics
+
+    async def start(listener: AssignmentListener) -> None:
+        async def assigned(topic: str, partition: int) -> int | None:
+            offset = await listener.assigned(topic, partition)
+            health.partitions |= {(topic, partition)}
+            health.record_progress()
+            return offset
+
+        async def revoked(partitions: Sequence[Partition], *, lost: bool) -> None:
+            await listener.revoked(partitions, lost=lost)
+            health.partitions -= set(partitions)
+            health.record_progress()
+
+        await source.start(_instrument(listener, {}, watch, assigned=assigned, revoked=revoked))
+
+    async def poll(timeout_s: float) -> Sequence[SourceRecord] | None:
+        began_s = health.clock.monotonic_s()
+        records = await source.poll(timeout_s)
+        metrics.observe("stage_seconds", health.clock.monotonic_s() - began_s, stage="poll")
         if records:
-            self._watch.health.step()
-            meters.count("records", len(records))
-            meters.observe("poll_records", len(records))
+            health.record_progress()
+            metrics.count("records", len(records))
+            metrics.observe("poll_records", len(records))
         return records
 
-    async def subscribe(self, topics: Sequence[str]) -> None:
-        if not isinstance(self.source, TopicReader):
-            raise StreamAdError("this source reads the topics it was made with")
-        await self.source.subscribe(topics)
-
-    async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
-        with self._watch.call("commit", "broker", doing="committing offsets"):
-            await self.source.commit(checkpoints)
-        self._watch.health.step()
-
-    async def owns_partitions(self) -> bool:
-        with self._watch.call("hold", "broker", doing="asking the group whether the partitions are still ours"):
-            return await self.source.owns_partitions()
-
-    async def committed(self, topic: str, partition: int) -> Checkpoint | None:
-        with self._watch.call("load", "broker", doing=f"asking for the committed offset of {topic}/{partition}"):
-            return await self.source.committed(topic, partition)
-
-    async def stop(self) -> None:
-        await self.source.stop()
+    # from Python 3.12 on isinstance(proxy, TopicReader) looks for an attribute of the instance
+    optional = {name: getattr(source, name) for name in ("subscribe",) if hasattr(source, name)}
+    return _instrument(source, _SOURCE, watch, start=start, poll=poll, **optional)
 
 
-class _Listener:
-    """ports.AssignmentListener: partitions count as ours once their states are loaded."""
-
-    def __init__(self, listener: AssignmentListener, health: WorkerHealth) -> None:
-        self._listener = listener
-        self._vitals = health
-
-    async def assigned(self, topic: str, partition: int) -> int | None:
-        offset = await self._listener.assigned(topic, partition)
-        self._vitals.partitions |= {(topic, partition)}
-        self._vitals.step()
-        return offset
-
-    async def revoked(self, partitions: Sequence[tuple[str, int]], *, lost: bool) -> None:
-        await self._listener.revoked(partitions, lost=lost)
-        self._vitals.partitions -= set(partitions)
-        self._vitals.step()
+def instrument_states(states: StateStore, watch: Instrumentation) -> StateStore:
+    return _instrument(states, _STATES, watch)
 
 
-class InstrumentedSink:
-    """ports.Sink. `part` is the word for it in metrics and reasons; statuses alone, which idle workers tell too, are no
-    step."""
+def instrument_sink(sink: Sink, name: str, watch: Instrumentation) -> Sink:
+    """name: of the dependency in metrics and reasons. Statuses alone, which idle workers write too, are no progress."""
 
-    def __init__(self, sink: Sink, part: str, watch: Instrumentation) -> None:
-        self._sink = sink
-        self._part = part
-        self._watch = watch
+    def write(outputs: Outputs) -> None:
+        progress = bool(outputs.scores or outputs.alerts or outputs.dead_letters)
+        with watch.call("write", name, doing=f"writing to {name}", progress=progress):
+            sink.write(outputs)
 
-    def write(self, outputs: Outputs) -> None:
-        with self._watch.call("write", self._part, doing=f"writing to {self._part}"):
-            self._sink.write(outputs)
-        if outputs.scores or outputs.alerts or outputs.dead_letters:
-            self._watch.health.step()
-
-    def close(self) -> None:
-        self._sink.close()
+    return _instrument(sink, {}, watch, write=write)
 
 
-class InstrumentedStates:
-    """ports.StateStore."""
+def instrument_scorer(scorer: Scorer, watch: Instrumentation) -> Scorer:
+    """Each call is progress: one poll may cause many of them. Constants are read as fast as without the proxy."""
+    constants = ("name", "version", "window_steps", "hop_steps", "delay_steps", "lookback_steps", "open")
+    return _instrument(scorer, _SCORER, watch, **{name: getattr(scorer, name) for name in constants})
 
-    def __init__(self, states: StateStore, watch: Instrumentation) -> None:
-        self._states = states
-        self._watch = watch
 
-    async def load(self, topic: str, partition: int) -> dict[str, bytes]:
-        with self._watch.call("load", "states", doing=f"loading the states of {topic}/{partition}"):
-            states = await self._states.load(topic, partition)
-        self._watch.health.step()
-        return states
+def instrument_pipeline(pipeline: Pipeline, watch: Instrumentation) -> Pipeline:
+    def process(records: Sequence[SourceRecord], now_s: float = 0.0) -> Outputs:
+        before = pipeline.observations
+        with watch.call("process", doing=f"processing {len(records)} records", progress=True):
+            outputs = pipeline.process(records, now_s)
+        watch.metrics.count("observations", pipeline.observations - before)
+        return outputs
 
-    async def save(self, topic: str, partition: int, states: Mapping[str, bytes]) -> None:
-        with self._watch.call("state", "states", doing=f"saving the states of {topic}/{partition}"):
-            await self._states.save(topic, partition, states)
-        self._watch.health.step()
-
-    async def stop(self) -> None:
-        await self._states.stop()
+    return _instrument(pipeline, _PIPELINE, watch, process=process)
 
 
 class InstrumentedNotify(NotifyEvents):
-    """What the notifier does. A receiver that is away is no reason for the worker to wait."""
+    """Counts notifications. A receiver that is down does not make the worker unready."""
 
     def __init__(self, watch: Instrumentation) -> None:
         self._watch = watch
 
     def sent(self, route: str, events: int) -> None:
-        self._watch.meters.count("notified_alerts", events, route=route)
+        self._watch.metrics.count("notified_alerts", events, route=route)
 
     def failed(self, route: str) -> None:
-        self._watch.meters.count("notification_failures", route=route)
+        self._watch.metrics.count("notification_failures", route=route)
 
     def held_back(self, route: str, reason: str, events: int) -> None:
-        self._watch.meters.count("notifications_held_back", events, route=route, reason=reason)
+        self._watch.metrics.count("notifications_held_back", events, route=route, reason=reason)
 
     def waiting(self, events: Mapping[str, int]) -> None:
-        self._watch.health.to_notify = events
-
-
-class InstrumentedScorer:
-    """ports.Scorer. Each call is a step: a poll may ask for many of them."""
-
-    def __init__(self, scorer: Scorer, watch: Instrumentation) -> None:
-        self._scorer = scorer
-        self._watch = watch
-        self.name, self.version = scorer.name, scorer.version
-        self.window_steps, self.hop_steps = scorer.window_steps, scorer.hop_steps
-        self.delay_steps, self.lookback_steps = scorer.delay_steps, scorer.lookback_steps
-
-    def fit(self, history: Float32) -> Fitted:
-        with self._watch.call("fit", doing="fitting a profile"):
-            fitted = self._scorer.fit(history)
-        self._watch.health.step()
-        return fitted
-
-    def open(self, arrays: Mapping[str, NDArray[np.generic]]) -> Session:
-        return self._scorer.open(arrays)
-
-    def score(self, batch: Sequence[tuple[Session, Window]]) -> list[ScoredSlots]:
-        with self._watch.call("score", doing=f"scoring {len(batch)} windows"):
-            scored = self._scorer.score(batch)
-        self._watch.health.step()
-        return scored
-
-
-class InstrumentedPipeline(Pipeline):
-    """The pipeline, timed from outside; what it does is untouched."""
-
-    def __init__(self, settings: Settings, scorer: Scorer, profiles: ProfileStore, watch: Instrumentation) -> None:
-        super().__init__(settings, InstrumentedScorer(scorer, watch), profiles)
-        self._watch = watch
-
-    def process(self, records: Sequence[SourceRecord], now_s: float = 0.0) -> Outputs:
-        before = self.observations
-        with self._watch.call("process", doing=f"processing {len(records)} records"):
-            outputs = super().process(records, now_s)
-        self._watch.health.step()
-        self._watch.meters.count("observations", self.observations - before)
-        return outputs
-
-    def flush(self, now_s: float | None = None) -> Outputs:
-        with self._watch.call("flush", doing="telling what waits on silent series"):
-            return super().flush(now_s)
-
-    def checkpoint(self, topic: str, partition: int) -> tuple[dict[str, bytes], Checkpoint] | None:
-        with self._watch.call("checkpoint", "models", doing=f"collecting the states of {topic}/{partition}"):
-            return super().checkpoint(topic, partition)
+        self._watch.health.notifications_waiting = events

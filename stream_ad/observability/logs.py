@@ -1,4 +1,4 @@
-"""How log lines look: for people, or one JSON object an event, our own and the libraries' alike."""
+"""Log formats: text for people, or one JSON object per event; the product's lines and the libraries'."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class JsonFormatter(logging.Formatter):
-    """time (UTC), level, logger, message; then the fields a call gave by `extra`; `error` where something was raised.
+    """time (UTC), level, logger, message; then the fields of `extra`; `error` with the traceback of an exception.
 
-    What JSON cannot hold becomes its text, so a line is always written.
+    A value that JSON cannot represent is written as its text, so that no line is lost.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -37,11 +37,11 @@ class JsonFormatter(logging.Formatter):
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """The brokers' clients tell of a cut line with a trace, which says nothing to who runs a worker."""
+        """Kafka clients log a lost connection with a traceback, which is of no use to an operator: one line instead."""
         if record.exc_info and record.name.partition(".")[0] in _CLIENTS:
-            told = f"{record.getMessage()} ({record.exc_info[1]!r})"
+            message = f"{record.getMessage()} ({record.exc_info[1]!r})"
             record = copy(record)
-            record.msg, record.args = told, ()
+            record.msg, record.args = message, ()
             record.exc_info = record.exc_text = None
         return super().format(record)
 
@@ -50,7 +50,7 @@ class _TextFormatter(logging.Formatter):
 
 
 def format_logs(log_format: LogFormat) -> None:
-    """Gives every handler of the root logger the format, and warnings a way into the log."""
+    """Sets the format of every handler of the root logger, and logs Python warnings too."""
     formatter = JsonFormatter() if log_format == "json" else _TextFormatter(TEXT)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(formatter)

@@ -1,4 +1,4 @@
-"""A thread that turns a silent stall into an unhealthy state, and that into an end which a supervisor can act on."""
+"""A thread that turns a silent stall into an unhealthy state, and then ends the process so that it is restarted."""
 
 from __future__ import annotations
 
@@ -25,88 +25,92 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog(threading.Thread):
-    """Looks once a second; `give_up` is called with the reason, once.
+    """Checks the liveness counters once a second and calls `exit_worker` once, with the reason.
 
-    Stalled are: an event loop that does not turn; records to read, or something under way, and no step for
-    `stall_after`. Waiting for a service that is away is neither, however long, unless `give_up_after` says so.
-    Time counts by looks, at most two ticks for each, so that a suspended process is not blamed for its suspension.
+    A stall is either an event loop that stops, or unread records or a running action without progress for
+    `stall_after`. An unavailable dependency is no stall, however long, unless `give_up_after` limits it.
+    A check counts at most two ticks of time, so that a suspended process is not reported as stalled.
     """
 
-    def __init__(self, health: WorkerHealth, settings: ObservabilitySettings, give_up: Callable[[str], None]) -> None:
+    def __init__(
+        self, health: WorkerHealth, settings: ObservabilitySettings, exit_worker: Callable[[str], None]
+    ) -> None:
         super().__init__(name="watchdog", daemon=True)
-        self._vitals = health
+        self._health = health
         self._stall_s = duration_ns(settings.stall_after) / 1e9
         self._exit_s = self._stall_s + duration_ns(settings.exit_after) / 1e9
-        self._away_limit_s = duration_ns(settings.give_up_after) / 1e9 if settings.give_up_after else None
-        self._give_up = give_up
+        self._outage_limit_s = duration_ns(settings.give_up_after) / 1e9 if settings.give_up_after else None
+        self._exit_worker = exit_worker
         self._ended = threading.Event()
-        self._looked_s = health.clock.monotonic_s()
-        self._seen = (0, 0)
-        self._still_s = self._idle_s = self._away_s = 0.0
+        self._checked_s = health.clock.monotonic_s()
+        self._last_counters = (0, 0)
+        self._loop_stopped_s = self._no_progress_s = self._outage_s = 0.0
 
     def run(self) -> None:
         while not self._ended.wait(TICK_S):
-            reason = self.look()
+            reason = self.check()
             if reason:
-                self._give_up(reason)
+                self._exit_worker(reason)
                 return
 
     def stop(self) -> None:
         self._ended.set()
 
-    def look(self) -> str:
-        """Marks a stall in the vitals; why the process has to end, "" while it has not."""
-        health, now_s = self._vitals, self._vitals.clock.monotonic_s()
-        passed_s = min(now_s - self._looked_s, 2 * TICK_S)
-        beats, steps = self._seen
-        self._looked_s, self._seen = now_s, (health.beats, health.steps)
-        waiting, work = health.waiting(), self._work()
-        self._still_s = self._still_s + passed_s if beats and health.beats == beats else 0.0
-        self._idle_s = self._idle_s + passed_s if work and not waiting and health.steps == steps else 0.0
-        self._away_s = self._away_s + passed_s if waiting else 0.0
+    def check(self) -> str:
+        """Updates `health.stalled`. Returns the reason to end the process, "" while there is none."""
+        health, now_s = self._health, self._health.clock.monotonic_s()
+        elapsed_s = min(now_s - self._checked_s, 2 * TICK_S)
+        heartbeats, progress = self._last_counters
+        self._checked_s, self._last_counters = now_s, (health.heartbeats, health.progress)
+        outages, work = health.outages(), self._work()
+        loop_stopped = heartbeats and health.heartbeats == heartbeats
+        no_progress = work and not outages and health.progress == progress
+        self._loop_stopped_s = self._loop_stopped_s + elapsed_s if loop_stopped else 0.0
+        self._no_progress_s = self._no_progress_s + elapsed_s if no_progress else 0.0
+        self._outage_s = self._outage_s + elapsed_s if outages else 0.0
         stalled = self._reason(work)
         if stalled and not health.stalled:
             log.error("stalled: %s", stalled)
         elif health.stalled and not stalled:
-            log.warning("not stalled any more")
+            log.warning("no longer stalled")
         health.stalled = stalled
-        if stalled and max(self._still_s, self._idle_s) >= self._exit_s:
+        if stalled and max(self._loop_stopped_s, self._no_progress_s) >= self._exit_s:
             return stalled
-        if self._away_limit_s is not None and self._away_s >= self._away_limit_s:
-            return "; ".join(waiting)
+        if self._outage_limit_s is not None and self._outage_s >= self._outage_limit_s:
+            return "; ".join(outages)
         return ""
 
     def _work(self) -> str:
-        """What there is to do, in words."""
-        words = [f"{one.lag} records to read in {t}/{p}" for (t, p), one in self._vitals.lags.items() if one.lag]
-        action = self._vitals.oldest_action()
+        """Unread records and the oldest running action as text; "" when the worker has nothing to do."""
+        work = [f"{one.lag} unread records in {t}/{p}" for (t, p), one in self._health.lags.items() if one.lag]
+        action = self._health.oldest_action()
         if action is not None:
-            words.append(f"{action.what} under way for {self._vitals.clock.monotonic_s() - action.since_s:.0f} s")
-        return ", ".join(words)
+            work.append(f"{action.what} for {self._health.clock.monotonic_s() - action.since_s:.0f} s")
+        return ", ".join(work)
 
     def _reason(self, work: str) -> str:
-        if self._still_s >= self._stall_s:
-            return f"the event loop has not turned for {self._still_s:.0f} s" + (f"; {work}" if work else "")
-        if self._idle_s >= self._stall_s:
-            return f"nothing has moved on for {self._idle_s:.0f} s; {work}"
+        if self._loop_stopped_s >= self._stall_s:
+            return f"the event loop has not run for {self._loop_stopped_s:.0f} s" + (f"; {work}" if work else "")
+        if self._no_progress_s >= self._stall_s:
+            return f"no progress for {self._no_progress_s:.0f} s; {work}"
         return ""
 
 
 def end_process(loop: asyncio.AbstractEventLoop) -> Callable[[str], None]:
-    """What a worker's watchdog does in the end: the reason and all stacks into the log, then out.
+    """How a watchdog ends its worker: it logs the reason and every stack, then exits.
 
-    Nothing is closed: what is stuck would hold that up, and what is not durable is read again.
+    Nothing is closed: the stuck component would block that, and records without durable outputs are replayed anyway.
     """
 
     def end(reason: str) -> None:
-        log.critical("giving up, to be started again: %s\n%s", reason, all_stacks(loop))
+        log.critical("exiting, to be restarted by a supervisor: %s\n%s", reason, all_stacks(loop))
         os._exit(EXIT_CODE)
 
     return end
 
 
 def all_stacks(loop: asyncio.AbstractEventLoop) -> str:
-    """Where every thread and every task is."""
+    """The stack of every thread and every asyncio task."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as file:
         faulthandler.dump_traceback(file, all_threads=True)
         with suppress(RuntimeError):  # tasks come and go while they are listed

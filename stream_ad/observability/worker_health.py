@@ -1,6 +1,6 @@
-"""What a worker knows of its own state: written by the parts at work, read by watchdog, health and metrics.
+"""Health of one worker: written by its components, read by the watchdog, the endpoints and the metrics.
 
-Written and read by several threads without a lock: every attribute is replaced whole, never changed in place.
+Several threads read and write it without a lock: every attribute is replaced as a whole, never changed in place.
 """
 
 from __future__ import annotations
@@ -11,23 +11,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from stream_ad.ports import Clock, PartitionLag
+from stream_ad.records import Partition
 
-__all__ = ["Action", "Away", "WorkerHealth"]
-
-Partition = tuple[str, int]
+__all__ = ["Action", "Outage", "WorkerHealth"]
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something under way since `since_s` (monotonic)."""
+    """A call in progress since `since_s` (monotonic)."""
 
     what: str
     since_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Away:
-    """Something outside that has not answered since `since_s` (monotonic), and what it said last."""
+class Outage:
+    """A dependency that has been unavailable since `since_s` (monotonic), and its last error."""
 
     since_s: float
     reason: str
@@ -35,37 +34,36 @@ class Away:
 
 @dataclass
 class WorkerHealth:
-    """steps counts what moves the work on, beats the turns of the event loop: a number that stands still tells.
+    """Liveness counters and state of a worker.
 
-    settled: the group has shared its partitions out. standing: what is left to read. newest_ns: newest event time read.
-    restoring: records that were answered for are being read again. to_notify: alert events a route still has to tell.
-    stalled: why the watchdog holds the worker for
-    stuck, "" when it does not.
+    heartbeats: event-loop ticks; progress: completed units of work. A counter that stops is a stall.
+    assignment_stable: the rebalance is complete. lags: of the assigned partitions. newest_ns: newest event time read.
+    replaying: records below the committed offset are being read again. notifications_waiting: unsent events per route.
+    stalled: the watchdog's reason, "" while the worker is healthy. down: dependencies that are unavailable.
     """
 
     clock: Clock
-    steps: int = 0
-    beats: int = 0
-    settled: bool = False
-    restoring: bool = False
+    progress: int = 0
+    heartbeats: int = 0
+    assignment_stable: bool = False
+    replaying: bool = False
     partitions: frozenset[Partition] = frozenset()
     lags: Mapping[Partition, PartitionLag] = field(default_factory=dict)
     newest_ns: Mapping[Partition, int] = field(default_factory=dict)
     series: int = 0
-    to_notify: Mapping[str, int] = field(default_factory=dict)
+    notifications_waiting: Mapping[str, int] = field(default_factory=dict)
     stalled: str = ""
-    away: Mapping[str, Away] = field(default_factory=dict)
+    down: Mapping[str, Outage] = field(default_factory=dict)
     actions: Mapping[int, Action] = field(default_factory=dict)
     _count: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def step(self) -> None:
-        """The work moved on."""
-        self.steps += 1
+    def record_progress(self) -> None:
+        self.progress += 1
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
-        """Names what is under way, for who asks why nothing moves."""
+        """Registers an action while it runs, so that a stall can be explained."""
         with self._lock:
             self._count += 1
             number = self._count
@@ -76,36 +74,34 @@ class WorkerHealth:
             with self._lock:
                 self.actions = {key: action for key, action in self.actions.items() if key != number}
 
-    def lost(self, part: str, reason: str) -> None:
-        """`part` does not answer; what needs it waits."""
+    def dependency_down(self, name: str, reason: str) -> None:
         with self._lock:
-            since_s = self.away[part].since_s if part in self.away else self.clock.monotonic_s()
-            self.away = {**self.away, part: Away(since_s, reason)}
+            since_s = self.down[name].since_s if name in self.down else self.clock.monotonic_s()
+            self.down = {**self.down, name: Outage(since_s, reason)}
 
-    def found(self, part: str) -> None:
-        """`part` answers."""
-        if part in self.away:
+    def dependency_up(self, name: str) -> None:
+        if name in self.down:
             with self._lock:
-                self.away = {name: away for name, away in self.away.items() if name != part}
+                self.down = {key: outage for key, outage in self.down.items() if key != name}
 
     @property
     def lag(self) -> int:
-        """Records there are to read."""
+        """Unread records of all assigned partitions."""
         return sum(one.lag for one in self.lags.values())
 
     def oldest_action(self) -> Action | None:
         return min(self.actions.values(), key=lambda action: action.since_s, default=None)
 
-    def waiting(self) -> list[str]:
-        """What is waited for, in words; empty when everything answers."""
+    def outages(self) -> list[str]:
+        """One sentence for each dependency that is down."""
         now_s = self.clock.monotonic_s()
-        return [f"{part} away for {now_s - one.since_s:.0f} s: {one.reason}" for part, one in self.away.items()]
+        return [f"{name} down for {now_s - one.since_s:.0f} s: {one.reason}" for name, one in self.down.items()]
 
     def unready(self) -> list[str]:
-        """Why this worker does not score now, in words; empty when it does."""
+        """Reasons why this worker does not score now; empty when it does."""
         reasons = [self.stalled] if self.stalled else []
-        if not self.settled:
-            reasons.append("partitions are not shared out yet")
-        elif self.restoring:
-            reasons.append("reading back what the windows need")
-        return reasons + self.waiting()
+        if not self.assignment_stable:
+            reasons.append("partitions are not assigned yet")
+        elif self.replaying:
+            reasons.append("replaying records to rebuild the window buffers")
+        return reasons + self.outages()

@@ -1,1 +1,1 @@
-"""Work on files and histories: fit, train, backtest and the accuracy it reports. The pipeline is the worker's own."""
+"""Offline work on files and stored history: fit, train, backtest and its accuracy, with the pipeline of the worker."""

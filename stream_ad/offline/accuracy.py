@@ -2,8 +2,8 @@
 
 VUS: Paparrizos et al., "Volume Under the Surface", PVLDB 15(11), 2022, section 4. Labels get a soft edge of width
 `window // 2`; precision, recall and false-positive rate are taken at quantiles of the score for every width from 0 to
-the given one, and the areas are averaged. Equal to the field's reference implementation to 1e-6
-(tests/unit/offline/test_accuracy.py).
+the given one, and the areas are averaged. Equal to the reference implementation (TSB-AD) to
+1e-6, see tests/unit/offline/test_accuracy.py.
 """
 
 from __future__ import annotations
@@ -28,26 +28,18 @@ def label_runs(labels: ArrayLike) -> list[tuple[int, int]]:
 
 def auc_pr(labels: ArrayLike, scores: ArrayLike) -> float:
     """Average precision; tied scores share one threshold. labels: 0/1 [n]; scores: [n], finite."""
-    truth, score = checked(labels, scores)
-    order = np.argsort(-score, kind="stable")
-    hits = np.cumsum(truth[order])
-    last_of_tie = np.append(np.diff(score[order]) != 0, True)
-    hits, taken = hits[last_of_tie], np.flatnonzero(last_of_tie) + 1
-    gains = np.diff(np.concatenate([[0.0], hits])) / hits[-1]
-    return float(np.dot(gains, hits / taken))
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(*checked(labels, scores)))
 
 
 def auc_roc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Share of pairs of a labelled and a normal row that the score puts in order; ties count half. nan without one."""
+    """Share of pairs of a labelled and a normal row that the score orders correctly; ties count half. NaN without
+    a normal row. labels: 0/1 [n]; scores: [n], finite."""
+    from sklearn.metrics import roc_auc_score
+
     truth, score = checked(labels, scores)
-    _, level, counts = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(counts) - (counts - 1) / 2)[level]  # 1 = lowest; ties share their mean
-    positives = int(truth.sum())
-    negatives = len(truth) - positives
-    if negatives == 0:
-        return float("nan")
-    above = rank[truth == 1].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * negatives))
+    return float("nan") if truth.all() else float(roc_auc_score(truth, score))
 
 
 def vus_pr(labels: ArrayLike, scores: ArrayLike, window: int, thresholds: int = THRESHOLDS) -> float:
@@ -63,7 +55,7 @@ def vus(labels: ArrayLike, scores: ArrayLike, window: int, thresholds: int = THR
     truth, score = checked(labels, scores)
     runs = label_runs(truth)
     levels = -np.sort(-score)[np.linspace(0, len(score) - 1, thresholds).astype(int)]
-    # Predictions grow with the threshold's number: a row is predicted from the first level it reaches.
+    # A row is predicted from the first threshold that it reaches on.
     first_level = np.searchsorted(-levels, -score, side="left")
     predicted = np.cumsum(np.bincount(first_level, minlength=thresholds + 1)[:thresholds]).astype(np.float64)
     core = _hits(first_level[truth == 1], None, thresholds)

@@ -1,4 +1,4 @@
-"""Profiles from files or stored history: what `stream-ad fit` and `Detector.fit` do."""
+"""Fits profiles to files or stored history, for `stream-ad fit` and `Detector.fit`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["file_tables", "fit_table", "fit_tables", "history_tables"]
 
 
 def fit_table(table: Table, settings: Settings, scorer: Scorer, step: str | None = None) -> Profile:
-    """The profile of one table. step: of data without times, and of data with times instead of the inferred one."""
+    """Fits the profile of one table. step: the step of data without times; overrides an inferred one."""
     declared = step or next((s.step for s in settings.subscription if s.step), None)
     step_ns = None if declared is None or (table.times_ns is not None and step is None) else duration_ns(declared)
     history, step_ns = history_on_grid(table.times_ns, table.values, step_ns, scorer.lookback_steps)
@@ -34,7 +34,7 @@ def fit_table(table: Table, settings: Settings, scorer: Scorer, step: str | None
 
 
 def file_tables(paths: Iterable[Path], series: str | None = None, rows: int | None = None) -> Iterator[Table]:
-    """One table a file, read when it is asked for; rows: only the first so many."""
+    """One table per file, read on demand; rows: only this many first rows."""
     for path in paths:
         table = read_table(path, series=series)
         if rows is not None:
@@ -48,7 +48,7 @@ def file_tables(paths: Iterable[Path], series: str | None = None, rows: int | No
 def history_tables(
     reader: HistoryReader, measurement: str, tag: str, start_ns: int, stop_ns: int, series: str | None = None
 ) -> Iterator[Table]:
-    """Raw readings from InfluxDB: one table per value of `tag`, or of the one series; fields are the channels."""
+    """Raw readings from InfluxDB: one table per value of `tag`, or only that of `series`; fields are channels."""
     names = [series] if series else reader.series(measurement, tag)
     if not names:
         raise DataError(f"measurement {measurement!r}: expected series in the tag {tag!r}, found none")
@@ -59,7 +59,7 @@ def history_tables(
 def fit_tables(
     tables: Iterable[Table], settings: Settings, scorer: Scorer, store: ProfileStore, step: str | None = None
 ) -> Iterator[Profile]:
-    """Fits, saves and promotes one profile a table; yields each as it is done."""
+    """Fits, saves and promotes one profile per table; yields each when it is saved."""
     for table in tables:
         profile = fit_table(table, settings, scorer, step)
         store.save(profile, promote=True)

@@ -1,4 +1,4 @@
-"""Group models from files: what `stream-ad train` does."""
+"""Trains group models on files, for `stream-ad train`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def train_files(
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
 ) -> Path:
-    """Trains the group model `name` on the rows of alike series (same channels) and saves it; returns its path.
+    """Trains the group model `name` on series with the same channels and saves it; returns its path.
 
-    progress(step, loss) is called once a step.
+    progress(step, loss) is called after each step.
     """
     tables = [read_table(path) for path in paths]
     if not tables:

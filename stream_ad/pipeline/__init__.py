@@ -1,1 +1,1 @@
-"""Many series, one partition after another: decode, group, score in batches, emit, snapshot. Through ports only."""
+"""Many series at once, partition by partition: records in, outputs out, checkpoints and restarts."""

@@ -1,4 +1,4 @@
-"""The queued work of many series, done in rounds: their windows in common batches, profiles where the windows end."""
+"""Runs the queued tasks of many series: windows of all series in common batches, fits in between."""
 
 from __future__ import annotations
 
@@ -16,61 +16,61 @@ BATCH_WINDOWS = 1024  # windows scored in one batch: bounds memory, changes no r
 
 
 class BatchScorer:
-    """Does what series ask for, and tells what comes of it. unsaved: the profiles filled and not yet stored."""
+    """Scores and emits the ready windows of many series. unsaved_profiles: fitted, but not stored yet."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.unsaved_profiles: list[Profile] = []
 
     def run_pending(self, active: Sequence[Series], out: Outputs) -> None:
-        """Does all queued work: windows of all series in common batches, profiles where the windows end."""
+        """Runs every queued task of the `active` series, each series' tasks in order; adds the results to `out`."""
         while True:
-            jobs: list[tuple[Series, ScoreTask]] = []
+            tasks: list[tuple[Series, ScoreTask]] = []
             windows: list[tuple[Session, Window]] = []
             for series in active:
                 queue = series.windower.queue
                 while queue and len(windows) < BATCH_WINDOWS:
-                    work = queue[0]
-                    if isinstance(work, FitTask):
-                        if not any(job[0] is series for job in jobs):
-                            self._fit(series, work)
-                            continue
-                        break
+                    task = queue[0]
+                    if isinstance(task, FitTask):
+                        if any(one is series for one, _ in tasks):
+                            break  # windows before the fit are emitted first, with the present profile
+                        self._fit(series, task)
+                        continue
                     queue.pop(0)
-                    session = self._session_for(series, work)
-                    jobs.append((series, work))
-                    windows.extend((session, window) for window in work.windows)
-            if not jobs:
+                    session = self._session_for(series, task)
+                    tasks.append((series, task))
+                    windows.extend((session, window) for window in task.windows)
+            if not tasks:
                 return
             results = iter(self.scorer.score(windows) if windows else ())
-            for series, work in jobs:
-                series.emitter.begin(work)
-                for place in range(len(work.windows)):
-                    series.emitter.emit(series.scoring, work, place, next(results), out)
+            for series, task in tasks:
+                series.emitter.begin(task)
+                for number in range(len(task.windows)):
+                    series.emitter.emit(series.scoring, task, number, next(results), out)
 
-    def _session_for(self, series: Series, work: ScoreTask) -> Session:
+    def _session_for(self, series: Series, task: ScoreTask) -> Session:
         assert series.profile is not None
         assert series.session is not None
-        if not work.fresh:
+        if not task.fresh:
             return series.session
         session = self.scorer.open(series.profile.fitted.arrays)
-        if work.kind != "provisional":
+        if task.kind != "provisional":
             series.session = session
         return session
 
-    def _fit(self, series: Series, work: FitTask) -> None:
+    def _fit(self, series: Series, task: FitTask) -> None:
         assert series.windower.grid is not None
         profile = fit_profile(
             self.scorer,
             series.key.series,
             series.channels.names,
-            work.history,
+            task.history,
             step_ns=series.windower.grid.step_ns,
             origin="auto",
             capacity=series.config.windowing.memory,
-            history_end_ns=work.history_end_ns,
+            history_end_ns=task.history_end_ns,
         )
         self.unsaved_profiles.append(profile)
-        series.use(profile)
-        series.emitter.emitted.mark_all()
-        series.windower.queue[0] = work.after
+        series.use_profile(profile)
+        series.emitter.emitted.set_all_stale()
+        series.windower.queue[0] = task.after

@@ -1,6 +1,6 @@
-"""What one poll brought, sorted by series: readings of the same channels that follow each other become one block.
+"""The observations of one poll, grouped by series and packed into blocks of the same channels.
 
-Pure: how the log was cut into polls decides how large the blocks are, and changes nothing else.
+Pure: the cut of the log into polls decides the size of the blocks and nothing else.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Part = Observation | Block
 
 
 @dataclass(slots=True)
-class _Share:
-    """Of one series: its parts, each with the number of its record in the poll and that record's offset."""
+class _Group:
+    """The parts of one series, each with the number of its record in the poll and that record's offset."""
 
     series: Series
     parts: list[Part] = field(default_factory=list)
@@ -31,41 +31,40 @@ class _Share:
 
 @dataclass(slots=True)
 class PollBatch:
-    """letters: dead letters, each with the number of its record."""
+    """dead_letters: each with the number of its record in the poll."""
 
-    letters: list[tuple[int, DeadLetter]] = field(default_factory=list)
-    _shares: dict[int, _Share] = field(default_factory=dict)
+    dead_letters: list[tuple[int, DeadLetter]] = field(default_factory=list)
+    _groups: dict[int, _Group] = field(default_factory=dict)  # by id of the series
 
     def add(self, series: Series, part: Part, number: int, offset: int) -> None:
-        share = self._shares.get(id(series))
-        if share is None:
-            share = self._shares[id(series)] = _Share(series)
-        share.parts.append(part)
-        share.numbers.append(number)
-        share.offsets.append(offset)
+        group = self._groups.get(id(series))
+        if group is None:
+            group = self._groups[id(series)] = _Group(series)
+        group.parts.append(part)
+        group.numbers.append(number)
+        group.offsets.append(offset)
 
     @property
     def series(self) -> list[Series]:
         """In the order of their first parts."""
-        return [share.series for share in self._shares.values()]
+        return [group.series for group in self._groups.values()]
 
     def blocks(self, series: Series) -> Iterator[tuple[Block, list[int], NDArray[np.int64]]]:
-        """In the order of the log, with the record number and the offset [n] of each row."""
-        share = self._shares[id(series)]
-        for first, stop in _runs(share.parts):
-            parts, numbers = share.parts[first:stop], share.numbers[first:stop]
-            offsets = np.array(share.offsets[first:stop], np.int64)
+        """In log order, with the record number and the offset [n] of each row."""
+        group = self._groups[id(series)]
+        for first, stop in _runs(group.parts):
+            parts, numbers = group.parts[first:stop], group.numbers[first:stop]
+            offsets = np.array(group.offsets[first:stop], np.int64)
             blocks = [part for part in parts if isinstance(part, Block)]
             if blocks:
                 rows = [len(block) for block in blocks]
-                numbers = np.repeat(numbers, rows).tolist()
-                yield _one_block(blocks), numbers, np.repeat(offsets, rows)
+                yield _concatenated(blocks), np.repeat(numbers, rows).tolist(), np.repeat(offsets, rows)
             else:
-                yield _joined(parts), numbers, offsets
+                yield _packed([part for part in parts if isinstance(part, Observation)]), numbers, offsets
 
 
 def _runs(parts: Sequence[Part]) -> Iterator[tuple[int, int]]:
-    """Blocks, or observations, of the same channels together."""
+    """Ranges of consecutive parts of one kind and the same channels."""
     first, kind = 0, None
     for at, part in enumerate(parts):
         own = (True, part.channels) if isinstance(part, Block) else (False, tuple(part.values))
@@ -77,7 +76,7 @@ def _runs(parts: Sequence[Part]) -> Iterator[tuple[int, int]]:
         yield first, len(parts)
 
 
-def _one_block(blocks: Sequence[Block]) -> Block:
+def _concatenated(blocks: Sequence[Block]) -> Block:
     one = blocks[0]
     if len(blocks) == 1:
         return one
@@ -85,8 +84,7 @@ def _one_block(blocks: Sequence[Block]) -> Block:
     return Block(one.series, np.concatenate(times), one.channels, np.concatenate(values))
 
 
-def _joined(parts: Sequence[Part]) -> Block:
-    observations = [part for part in parts if isinstance(part, Observation)]
+def _packed(observations: Sequence[Observation]) -> Block:
     return Block(
         observations[0].series,
         np.array([each.event_time_ns for each in observations], np.int64),

@@ -1,4 +1,4 @@
-"""What settings say of the series of one topic."""
+"""The settings that apply to the series of one topic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["SeriesConfig"]
 
 @dataclass(frozen=True, slots=True)
 class SeriesConfig:
-    """step_ns None = inferred; channels () = found in the first window."""
+    """step_ns None = inferred; channels () = found in the first window. stagger: see `phase_steps`."""
 
     step_ns: int | None
     channels: tuple[str, ...]
@@ -27,7 +27,7 @@ class SeriesConfig:
     episodes: EpisodeRule
 
     def phase_steps(self, series: str) -> int:
-        """Empty slots before a series' first reading: all series' hops begin at multiples of the hop."""
+        """Empty slots before a series' first reading: staggered, since windows end at multiples of the hop (ADR 19)."""
         return crc32(series.encode("utf-8", "surrogatepass")) % self.windowing.hop if self.stagger else 0
 
     @classmethod

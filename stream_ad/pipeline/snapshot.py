@@ -1,13 +1,13 @@
-"""The small state of a series: what a restart cannot read back from the log.
+"""The snapshot of a series: the small part of its state that a replay of the log cannot rebuild (ADR 3).
 
-Windows are not in it: they come back from the last slots of the log. A series that fell far behind its partition is
-parked: its rows travel in the state, so that the partition need not be read from there.
+The buffer is not in it, since a replay of the last slots refills it. Only a series far behind its partition has a
+self-contained snapshot, with its rows, so that the partition need not be replayed from there.
 """
 
 from __future__ import annotations
 
 import zlib
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -16,10 +16,9 @@ from stream_ad.errors import ModelError
 from stream_ad.pipeline.series import Series
 from stream_ad.ports import ProfileStore
 from stream_ad.records import Alert, Observation
-from stream_ad.windowing.grid import Grid
 from stream_ad.windowing.slot_buffer import SlotBuffer
 
-__all__ = ["newest_of_state", "restore_series", "save_series"]
+__all__ = ["newest_of_state", "restore", "snapshot"]
 
 FORMAT = 1
 
@@ -31,7 +30,7 @@ class _Rows(msgspec.Struct):
     seen: bytes  # zlib of bool [top - base]
 
 
-# Names as they are stored, where the code has better ones: format 1 stays readable.
+# Field -> its name in format 1, where the two differ.
 _STORED = {
     "emitted_from": "told_from",
     "history_start": "origin",
@@ -47,7 +46,7 @@ _STORED = {
 
 
 class _State(msgspec.Struct, rename=_STORED):
-    """offset: the first record whose effect is not in here."""
+    """offset: the first record whose effect is not in the state."""
 
     format: int
     offset: int
@@ -71,14 +70,14 @@ class _State(msgspec.Struct, rename=_STORED):
     first_emitted_ns: int | None
     last_emitted_ns: int | None
     rows: _Rows | None = None
-    pre_grid: list[tuple[int, dict[str, float], int]] = []  # event time, values, offset; then there is no grid
-    scorer: str = ""  # name and version; of another one only what was told counts
-    # Slot -> score emitted, where late data may still move it and no rows reproduce it.
+    pre_grid: list[tuple[int, dict[str, float], int]] = []  # event time, values, offset; only while there is no grid
+    scorer: str = ""  # name and version; under another one only the emitted slots still count
+    # Slot -> emitted score, where late data may still move it and the rows do not reproduce it.
     uncaptured_late_slots: dict[int, float] = {}
 
 
 class _Newest(msgspec.Struct, rename=_STORED):
-    """What of a state says when its last reading was."""
+    """The part of a `_State` that `newest_of_state` needs."""
 
     step_ns: int
     anchor_ns: int
@@ -86,14 +85,14 @@ class _Newest(msgspec.Struct, rename=_STORED):
     pre_grid: list[tuple[int, Any, Any]] = []
 
 
-_decoder = msgspec.msgpack.Decoder(_State)
-_newest_decoder = msgspec.msgpack.Decoder(_Newest)
+_decoder: Final = msgspec.msgpack.Decoder(_State)
+_newest_decoder: Final = msgspec.msgpack.Decoder(_Newest)
 
 
-def save_series(series: Series, offset: int, *, with_rows: bool = False) -> bytes:
-    """The state of a series once everything before `offset` is answered for. with_rows: it is parked; a series whose
-    grid has no anchor yet must be."""
-    windower, grid = series.windower, series.windower.grid
+def snapshot(series: Series, offset: int, *, with_rows: bool = False) -> bytes:
+    """The state of a series after all records below `offset`. with_rows: self-contained, as that of a series without a
+    grid always is."""
+    windower, grid, emitter = series.windower, series.windower.grid, series.emitter
     rows = None
     if grid is None:
         series.snapshot_rows_to = 1
@@ -104,7 +103,6 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
         series.snapshot_rows_to = top
     else:
         series.snapshot_rows_to = 0
-    emitted = series.emitter.state()
     state = _State(
         format=FORMAT,
         offset=offset,
@@ -120,23 +118,27 @@ def save_series(series: Series, offset: int, *, with_rows: bool = False) -> byte
         next_fit_slots=windower.next_fit_slots,
         need_from=windower.need_from,
         late_slots=sorted(windower.late_slots),
-        revised=series.emitter.emitted.revised(),
+        revised=emitter.emitted.revisions(),
         profile=series.profile.version if series.profile else "",
-        scorer=f"{series.scorer.name}-{series.scorer.version}",
-        tracker=emitted["tracker"],
-        alert_intervals=emitted["spans"],
-        speculative=emitted["early"],
-        first_emitted_ns=series.emitter.first_emitted_ns,
-        last_emitted_ns=series.emitter.last_emitted_ns,
+        scorer=_scorer_of(series),
+        tracker=emitter.tracker.state(),
+        alert_intervals=emitter.alert_intervals,
+        speculative=emitter.speculative,
+        first_emitted_ns=emitter.first_emitted_ns,
+        last_emitted_ns=emitter.last_emitted_ns,
         rows=rows,
         pre_grid=[(one.event_time_ns, dict(one.values), at) for one, at in series.pre_grid],
-        uncaptured_late_slots=series.emitter.emitted.scores(windower.uncaptured_late_slots, windower.revisable_from),
+        uncaptured_late_slots=emitter.emitted.scores(windower.uncaptured_late_slots, windower.revisable_from),
     )
     return msgspec.msgpack.encode(state)
 
 
+def _scorer_of(series: Series) -> str:
+    return f"{series.scorer.name}-{series.scorer.version}"
+
+
 def newest_of_state(data: bytes) -> int | None:
-    """`Series.newest_ns` of a saved series. ModelError when it is no such state."""
+    """`Series.newest_ns` of a snapshot. ModelError when it cannot be decoded."""
     try:
         state = _newest_decoder.decode(data)
     except msgspec.DecodeError as error:
@@ -146,8 +148,11 @@ def newest_of_state(data: bytes) -> int | None:
     return max((time_ns for time_ns, _, _ in state.pre_grid), default=None)
 
 
-def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
-    """Brings a fresh `series` to where `save_series` left it; its rows follow by reading back, or are in the state."""
+def restore(series: Series, data: bytes, profiles: ProfileStore) -> None:
+    """Restores a fresh `series` from its `snapshot`; unless that is self-contained, a replay then refills the buffer.
+
+    ModelError when the snapshot cannot be decoded, or its profile is not in the store.
+    """
     try:
         state = _decoder.decode(data)
     except msgspec.DecodeError as error:
@@ -156,29 +161,26 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
         raise ModelError(f"state of series {series.key.series!r}: expected format {FORMAT}, found {state.format}")
     series.adopt_channels(tuple(state.channels))
     series.channels.fixed = state.channels_fixed
-    windower = series.windower
+    windower, emitter = series.windower, series.emitter
     if state.pre_grid:
         series.pre_grid = [(Observation(series.key.series, t, values), at) for t, values, at in state.pre_grid]
         series.snapshot_rows_to = 1
     else:
-        windower.grid = _grid(series, state)
+        windower.grid = series.make_grid(state.step_ns, state.anchor_ns)
         windower.grid.max_slot = state.max_slot
-        series.replay_grid = _grid(series, state)
-        series.emitter.step_ns = state.step_ns
+        series.replay_grid = series.make_grid(state.step_ns, state.anchor_ns)
+        emitter.step_ns = state.step_ns
         windower.rows = SlotBuffer(len(state.channels), state.need_from)
     windower.next_end, windower.next_emit = state.next_end, state.next_emit
-    windower.emitted_from, windower.history_start, windower.next_fit_slots = (
-        state.emitted_from,
-        state.history_start,
-        state.next_fit_slots,
-    )
-    windower.late_slots = set(state.late_slots)
-    series.provisional_emitted = False  # what was told early may not have reached the sinks: it is told again
-    series.emitter.first_emitted_ns, series.emitter.last_emitted_ns = state.first_emitted_ns, state.last_emitted_ns
+    windower.emitted_from, windower.late_slots = state.emitted_from, set(state.late_slots)
+    windower.history_start, windower.next_fit_slots = state.history_start, state.next_fit_slots
+    series.provisional_emitted = False  # the sinks may lack the last provisional scores: they are emitted again
+    emitter.first_emitted_ns, emitter.last_emitted_ns = state.first_emitted_ns, state.last_emitted_ns
     series.replay_until = state.offset
-    series.emitter.restore(state.tracker, state.alert_intervals, state.speculative)
-    if state.scorer != f"{series.scorer.name}-{series.scorer.version}":
-        series.start_over(profiles.load(series.key.series, series.scorer.name))
+    emitter.tracker.restore(state.tracker)
+    emitter.alert_intervals, emitter.speculative = state.alert_intervals, state.speculative
+    if state.scorer != _scorer_of(series):
+        series.change_scorer(profiles.load(series.key.series, series.scorer.name))
     elif state.profile:
         profile = profiles.load(series.key.series, series.scorer.name, state.profile)
         if profile is None:
@@ -186,7 +188,7 @@ def restore_series(series: Series, data: bytes, profiles: ProfileStore) -> None:
                 f"profile {state.profile!r} of series {series.key.series!r} is not in the model store",
                 hint="point models.url of all workers of a group at the same store",
             )
-        series.use(profile)
+        series.use_profile(profile)
     _restore_emitted(series, state)
     _restore_rows(series, state)
 
@@ -196,12 +198,8 @@ def _restore_emitted(series: Series, state: _State) -> None:
         scores = [state.uncaptured_late_slots.get(slot, np.nan) for slot in slots]
         revisions = [state.revised.get(slot, 0) for slot in slots]
         emitted = series.emitter.emitted
-        emitted.set(np.array(slots), np.array(scores), np.array(revisions, dtype=np.int32))
-        emitted.mark(np.array(slots), ~np.isnan(scores))
-
-
-def _grid(series: Series, state: _State) -> Grid:
-    return Grid(state.step_ns, state.anchor_ns, series.config.windowing.lateness, series.config.windowing.revise)
+        emitted.store(np.array(slots), np.array(scores), np.array(revisions, dtype=np.int32))
+        emitted.set_stale(np.array(slots), ~np.isnan(scores))
 
 
 def _restore_rows(series: Series, state: _State) -> None:
@@ -216,7 +214,7 @@ def _restore_rows(series: Series, state: _State) -> None:
 
 
 def _inflate(packed: bytes, size: int) -> bytes:
-    """Exactly `size` bytes; however many more are packed, they are never unpacked. ModelError for anything else."""
+    """Exactly `size` bytes. ModelError for another size; a decompression bomb is never unpacked beyond it."""
     try:
         plain = zlib.decompressobj().decompress(packed, max(0, size) + 1)
     except zlib.error as error:

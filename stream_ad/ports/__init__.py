@@ -1,4 +1,7 @@
-"""Contracts: the Protocols through which the pipeline meets the world. No adapter and no numerics is named here."""
+"""Contracts between the pipeline and everything outside it, as Protocols; plug-ins implement these.
+
+For example, a scorer is any object with the members of `Scorer`: it needs no base class and no registration here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wall-clock time."""
+"""The clock that the runtime reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ __all__ = ["Clock"]
 
 
 class Clock(Protocol):
-    """Wall-clock time, for duties that are not event time (silence, watchdog)."""
+    """Processing time, for duties that event time cannot serve: absence alerts, the watchdog, retries."""
 
-    def now_ns(self) -> int: ...
+    def now_ns(self) -> int:
+        """Wall-clock time, nanoseconds since 1970 UTC."""
+        ...
+
     def monotonic_s(self) -> float: ...

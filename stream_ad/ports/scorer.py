@@ -1,4 +1,4 @@
-"""Windows in, raw scores out; what a scorer learned of a series, and where that is kept."""
+"""Contracts of scorers (windows in, raw scores out) and of the store of fitted profiles."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Window:
     """The last rows of one series, ending at a closed slot.
 
     rows: float32 [window, channel], oldest first; NaN = no reading (also before the series' first slot).
-    end_slot: number of the last row's slot; 0 is the series' first slot.
-    emit_from, emit_to: the half-open range of slots to score now, all <= end_slot; an empty range only refills
-        the session (start of a series, recovery).
+    end_slot: slot number of the last row; 0 is the series' first slot.
+    emit_from, emit_to: the half-open range of slots to score now, all <= end_slot; an empty range only warms up the
+        session (start of a series, recovery).
     """
 
     rows: Float32
@@ -33,10 +33,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class ScoredSlots:
-    """What a scorer says of `n` consecutive slots from `first_slot` on.
+    """A scorer's results for `n` consecutive slots from `first_slot` on.
 
     raw: float64 [n], >= 0, higher = more anomalous, not yet calibrated.
-    expected, lower, upper: float32 [n, channel], in the units of the input.
+    expected, lower, upper: float32 [n, channel], in the units of the input; lower and upper bound the prediction
+        interval.
     attribution: float32 [n, channel], >= 0, each row sums to 1.
     """
 
@@ -50,11 +51,11 @@ class ScoredSlots:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a scorer learned of one series.
+    """What `Scorer.fit` learned of one series.
 
-    arrays: everything `Scorer.open` needs, plain arrays (they are stored as safetensors).
-    held_out: float64 [m] raw scores of consecutive normal slots, each scored without its own neighbourhood in
-        the memory: what calibration reads.
+    arrays: everything that `Scorer.open` needs, as plain arrays (profiles store them as safetensors).
+    held_out: float64 [m] raw scores of consecutive normal slots, each scored without its own neighbourhood in the
+        memory; calibration derives the threshold from them.
     """
 
     arrays: Mapping[str, NDArray[np.generic]]
@@ -63,7 +64,7 @@ class Fitted:
 
 @runtime_checkable
 class Session(Protocol):
-    """The running state of one series inside a scorer; rebuilt from rows alone, never stored."""
+    """A scorer's running state for one series; rebuilt from rows, never stored."""
 
     @property
     def channels(self) -> int: ...
@@ -73,9 +74,10 @@ class Session(Protocol):
 class Scorer(Protocol):
     """Turns windows into raw scores.
 
-    Windows of one session arrive in order, their ends `hop_steps` apart, aligned to multiples of the hop
-    (end_slot + 1 is a multiple of hop_steps). A slot's score is a function of the rows in the `lookback_steps` up to
-    the end of the window that emits it: a fresh session fed with that much scores as one fed from the start.
+    The windows of one session arrive in order, their ends `hop_steps` apart and aligned to multiples of the hop
+    (end_slot + 1 is a multiple of hop_steps). An implementation must guarantee that a slot's score is a function of
+    the rows in the `lookback_steps` up to the end of the window that emits it: a fresh session that saw only these
+    scores like one that saw the series from its start. A slot is emitted once `delay_steps` later slots are closed.
     """
 
     @property
@@ -92,23 +94,23 @@ class Scorer(Protocol):
     def lookback_steps(self) -> int: ...
 
     def fit(self, history: Float32) -> Fitted:
-        """history: float32 [n, channel], n >= window_steps, NaN = no reading. Labels are never seen."""
+        """history: float32 [n, channel], n >= window_steps, NaN = no reading; never labels."""
         ...
 
     def open(self, arrays: Mapping[str, NDArray[np.generic]]) -> Session:
-        """A fresh session over what `fit` returned."""
+        """A fresh session from the arrays of `fit`. LookupError, TypeError or ValueError for arrays of another kind."""
         ...
 
     def score(self, batch: Sequence[tuple[Session, Window]]) -> list[ScoredSlots]:
-        """One result per window, in order; results do not depend on what else is in the batch (1e-4 relative)."""
+        """One result per window, in order. A result must not depend on the rest of the batch (1e-4 relative)."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is a series' own: written once, never changed, named by its version.
+    """A scorer fitted to one series: immutable, named by its version.
 
-    slots: how many slots of history it was fitted on; capacity: how many it would use at most.
+    slots: number of slots of the history it was fitted on; capacity: how many a fit uses at most.
     history_end_ns: event time of the last fitted slot, None when the history had no times.
     """
 
@@ -125,21 +127,21 @@ class Profile:
 
     @property
     def origin(self) -> str:
-        """ "fit" = from a history handed over, "auto" = filled as the stream went; the version begins with it."""
+        """The first word of the version: "fit" = from a given history, "auto" = from the stream's own readings."""
         return self.version.partition("-")[0]
 
 
 class ProfileStore(Protocol):
-    """Versioned, immutable profiles and the pointer to the promoted one of each series."""
+    """Stores versioned, immutable profiles, and for each series and scorer which version is promoted."""
 
     def save(self, profile: Profile, *, promote: bool) -> None:
-        """Writes the version whole or not at all; `promote` then moves the series' pointer to it."""
+        """Writes the version atomically; promote: then makes it the series' promoted one."""
         ...
 
     def load(self, series: str, scorer: str, version: str | None = None) -> Profile | None:
-        """The named version, or the promoted one; None when there is none. ModelError when it is not ours."""
+        """The named version, or the promoted one; None when it does not exist. ModelError when it cannot be read."""
         ...
 
     def series(self, scorer: str) -> list[str]:
-        """Series that have a promoted profile."""
+        """The series that have a promoted profile."""
         ...

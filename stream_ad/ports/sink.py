@@ -1,47 +1,47 @@
-"""Where outputs go: stores, topics, people."""
+"""Contracts of outputs: stores, topics, receivers of notifications."""
 
 from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from stream_ad.records import (
-    Notification,
-    Outputs,
-)
+from stream_ad.records import Notification, Outputs
 
 __all__ = ["Notifier", "RecordPublisher", "Sink"]
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Takes what the pipeline puts out; writing the same thing twice leaves one copy.
+    """Stores what the pipeline emits.
 
-    `write` returns when everything is durable. UnavailableError = nothing is lost, call again with the same outputs;
-    any other error is final. Called from one thread at a time.
+    An implementation must be idempotent: after a restart it receives the same outputs again and must keep one copy.
+    The caller uses one thread at a time.
     """
 
-    def write(self, outputs: Outputs) -> None: ...
+    def write(self, outputs: Outputs) -> None:
+        """Returns once all outputs are durable. UnavailableError: the caller keeps the outputs and calls again with
+        the same; any other error is final."""
+        ...
+
     def close(self) -> None: ...
 
 
 @runtime_checkable
 class Notifier(Protocol):
-    """One receiver of messages for people.
-
-    `send` returns when the receiver has taken the message. UnavailableError = it may have or not, send it again later.
-    Called from one thread at a time; it comes back within a minute.
-    """
+    """Sends notifications to one receiver. The caller uses one thread at a time."""
 
     @property
     def service(self) -> str:
-        """What kind of receiver it is, without its address."""
+        """The kind of receiver, without its address or credentials."""
         ...
 
-    def send(self, notification: Notification) -> None: ...
+    def send(self, notification: Notification) -> None:
+        """Returns within a minute, once the receiver has accepted the notification. UnavailableError: it may or may
+        not have been delivered; the caller retries later."""
+        ...
 
 
 class RecordPublisher(Protocol):
-    """Sends raw records to topics. `send` may block while the broker is slower than the caller."""
+    """Publishes raw records to topics."""
 
     def send(
         self,
@@ -52,11 +52,12 @@ class RecordPublisher(Protocol):
         *,
         partition: int | None = None,
     ) -> None:
-        """partition: chosen by the key when None. An earlier failure is raised by the next `send` or by `flush`."""
+        """Queues one record; may block while the broker is slower than the caller. partition None = chosen by the key.
+        The next `send` or `flush` raises the error of an earlier record."""
         ...
 
     def flush(self) -> None:
-        """Returns when everything sent so far is acknowledged."""
+        """Returns when the broker has acknowledged every record sent so far."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where records come from, how far reading is, and what people subscribe to."""
+"""Contracts of inputs: sources, progress of partitions, series states, subscriptions, broker administration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from stream_ad.records import Observation, SourceRecord
+from stream_ad.records import Observation, Partition, SourceRecord
 
 __all__ = [
     "AssignmentListener",
@@ -27,9 +27,9 @@ __all__ = [
 class Checkpoint:
     """Progress of one partition.
 
-    next_offset: the offset to commit, the first record whose outputs are not durable yet. replay_offset <= next_offset:
-    where a restart must start reading to rebuild its window buffers. metadata: the committer's own text, at most 3,800
-    bytes of UTF-8 (Kafka's limit is 4,096).
+    next_offset: the offset to commit, i.e. the first record whose outputs are not durable yet. replay_offset <=
+    next_offset: where a restart must start reading to rebuild its window buffers. metadata: the committer's own text,
+    at most 3,800 bytes of UTF-8 (Kafka's limit is 4,096).
     """
 
     next_offset: int
@@ -38,37 +38,39 @@ class Checkpoint:
 
 
 class AssignmentListener(Protocol):
-    """Told by a source, between polls, which partitions come and go."""
+    """Receives the partition assignments of a source. The source calls it between polls, never while the caller still
+    processes the records of the last one."""
 
     async def assigned(self, topic: str, partition: int) -> int | None:
-        """Called before the first record of the partition. Reading begins at the returned offset; None = where the
-        source would begin by itself."""
+        """Called before the first record of the partition. Returns the offset to read from; None = the source's own
+        start position."""
         ...
 
-    async def revoked(self, partitions: Sequence[tuple[str, int]], *, lost: bool) -> None:
-        """`lost` = another consumer may own them already: write nothing more."""
+    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> None:
+        """lost: another consumer may own them already, so the listener must write nothing more of them."""
         ...
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Records in the order of each partition."""
+    """Delivers the records of the assigned partitions, those of each partition in offset order."""
 
     async def start(self, listener: AssignmentListener) -> None: ...
 
     async def poll(self, timeout_s: float) -> Sequence[SourceRecord] | None:
-        """The next records, empty when none came within timeout_s (a live source), None when there will be no more."""
+        """The next records: empty when none arrived within timeout_s (a live source), None at the end of the stream."""
         ...
 
-    async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None: ...
+    async def commit(self, checkpoints: Mapping[Partition, Checkpoint]) -> None: ...
 
     async def owns_partitions(self) -> bool:
-        """False = another consumer may own what was assigned here: write nothing more, the next `poll` tells. Asked
-        before each write. UnavailableError = not to be known now."""
+        """Fencing check before each write: False when the group may have reassigned our partitions; the caller must
+        drop what is in flight and wait for `revoked(lost=True)`. UnavailableError = ownership cannot be determined
+        now."""
         ...
 
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:
-        """What `commit` last stored; None = never, or a source that cannot be read again."""
+        """The checkpoint that `commit` last stored; None = there is none, or the source cannot be replayed."""
         ...
 
     async def stop(self) -> None: ...
@@ -76,7 +78,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """Where reading stands in a partition: `position` is the next record to read, `end` the one after the newest."""
+    """Consumer lag of one partition. position: offset of the next record to read; end: the log-end offset."""
 
     position: int
     end: int
@@ -88,44 +90,44 @@ class PartitionLag:
 
 @runtime_checkable
 class LagReader(Protocol):
-    """A source that knows how much there is to read; asked beside the polls, on their event loop."""
+    """A source that can report its consumer lag. Called between polls, on the event loop of the polls."""
 
-    async def lags(self) -> Mapping[tuple[str, int], PartitionLag] | None:
-        """Of the partitions that are ours; None while they are being shared out. UnavailableError = no answer."""
+    async def lags(self) -> Mapping[Partition, PartitionLag] | None:
+        """The lag of each assigned partition; None during a rebalance. UnavailableError = the broker did not answer."""
         ...
 
 
 @runtime_checkable
 class TopicReader(Protocol):
-    """A source whose topics can change while it is read; asked between polls, on their event loop."""
+    """A source whose topics can change while it runs. Called between polls, on the event loop of the polls."""
 
     async def subscribe(self, topics: Sequence[str]) -> None:
-        """From now on these (at least one); the listener is told what goes and what comes, within the next polls.
-        UnavailableError = nothing changed, ask again."""
+        """Replaces the subscription by these topics, at least one; the next polls call the listener for the partitions
+        that are revoked and assigned. UnavailableError = nothing changed, the caller retries."""
         ...
 
 
 class SubscriptionStore(Protocol):
-    """What people subscribe to while workers run: topic or pattern -> how it is read, as they wrote it."""
+    """Runtime subscriptions: topic or pattern -> the subscription's settings, as the user wrote them."""
 
     def all(self) -> dict[str, bytes]: ...
 
     def put(self, topic: str, how: bytes | None) -> None:
-        """None = no longer. Durable when it returns."""
+        """Durable when it returns. how: the settings; None deletes the subscription."""
         ...
 
     def topics(self) -> dict[str, int]:
-        """Every topic there is, and its partitions."""
+        """Every existing topic -> its number of partitions."""
         ...
 
     def close(self) -> None: ...
 
 
 class StateStore(Protocol):
-    """The small state of each series, kept beside the log it belongs to."""
+    """Keeps the snapshot of each series next to the partition that it belongs to."""
 
     async def load(self, topic: str, partition: int) -> dict[str, bytes]:
-        """Series -> newest state saved for it."""
+        """Series -> its newest saved state."""
         ...
 
     async def save(self, topic: str, partition: int, states: Mapping[str, bytes]) -> None:
@@ -133,32 +135,31 @@ class StateStore(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Gives back what it holds; the last call."""
+        """Releases all resources; the last call."""
         ...
 
 
 class PushSource(Source, Protocol):
-    """A source that is fed within this process."""
+    """A source that this process itself feeds."""
 
     def publish(self, record: bytes | Observation, *, key: str | None = None, timeout_s: float | None = None) -> None:
-        """From any thread. UnavailableError = closed, or still full after timeout_s (None = wait as long as it
-        takes)."""
+        """Thread-safe. UnavailableError = the source is closed, or still full after timeout_s (None = no limit)."""
         ...
 
     def close(self) -> None:
-        """No more records: `poll` returns None once it is empty."""
+        """Ends the stream: `poll` returns None once all published records are read."""
         ...
 
 
 class RecordTail(Protocol):
-    """A reader of topics outside any group; nothing is committed."""
+    """Reads topics without a consumer group; nothing is committed."""
 
     def last(self, count: int, timeout_s: float) -> list[SourceRecord]:
-        """At most `count` of the newest records of each partition, as far as they come within timeout_s."""
+        """The newest `count` records of each partition at most, as many as arrive within timeout_s."""
         ...
 
     def follow(self) -> Iterator[SourceRecord]:
-        """New records from now on, until `end`."""
+        """The records that arrive from now on, until `end` is called."""
         ...
 
     def end(self) -> None:
@@ -169,14 +170,14 @@ class RecordTail(Protocol):
 
 
 class BrokerAdmin(Protocol):
-    """What the command line asks of a broker."""
+    """Administration of a broker for the command line."""
 
     def check(self) -> str:
-        """One line on the cluster. UnavailableError = no answer within the request time-out."""
+        """One line that describes the cluster. UnavailableError = no answer within the request time-out."""
         ...
 
     def topics(self) -> dict[str, int]:
-        """Topic -> number of partitions, internal topics left out."""
+        """Topic -> number of partitions, without internal topics."""
         ...
 
     def partitions(self, topics: Iterable[str]) -> dict[str, int]:
@@ -184,7 +185,7 @@ class BrokerAdmin(Protocol):
         ...
 
     def create_topic(self, topic: str, partitions: int) -> bool:
-        """False when the topic exists already."""
+        """False when the topic already exists."""
         ...
 
     def close(self) -> None: ...

@@ -1,1 +1,1 @@
-"""The running worker: consumer loop, delivery, checkpoints, topic watcher, replay. Only this room catches broadly."""
+"""The running worker: consumer loop, checkpoints, faust app, topic watcher, replay. Only this room catches broadly."""

@@ -1,4 +1,4 @@
-"""Files into Kafka: the rows of all of them in event-time order, at once or in time with the clock."""
+"""Replays files into Kafka: the rows of all files in event-time order, at once or paced by the clock."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from stream_ad.timestamps import UNIT_NS, describe_span, format_ns
 
 __all__ = ["Encoder", "Plan", "Publisher", "plan_replay", "replay", "subscription_for"]
 
-TOLD_EVERY_S = 0.2
+PROGRESS_S = 0.2
 SECOND_NS = 1_000_000_000
-SLEEP_S = 0.1  # longest sleep: records that linger in the producer's batch go out meanwhile
+SLEEP_S = 0.1  # longest sleep, in which the producer sends the records that linger in its batch
 
 
 class Publisher(Protocol):
-    """What sends the records, see stream_ad_connectors.kafka.publisher."""
+    """A producer, see stream_ad_connectors.kafka.publisher."""
 
     def send(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int | None = None) -> None: ...
     def flush(self) -> None: ...
 
 
 def subscription_for(settings: Settings, topic: str) -> Subscription | None:
-    """What the config says of a topic; None when it does not know it."""
+    """The subscription of a topic; None when the config has none."""
     return next((s for s in settings.subscription if s.topic == topic), None)
 
 
 class Encoder:
-    """Readings as the records a subscription asks for; a topic the config does not know gets ISO times."""
+    """Encodes rows as the JSON records that a subscription expects; without a subscription, with ISO times."""
 
     def __init__(self, subscription: Subscription | None) -> None:
         if subscription and subscription.format != "json":
             raise ConfigError(
-                f"topic {subscription.topic!r} has format {subscription.format!r}; records are written as JSON alone"
+                f"topic {subscription.topic!r} has format {subscription.format!r}; replay writes JSON only"
             )
         self.time_format: TimeFormat = subscription.time_unit if subscription else "iso"
         names = (
@@ -56,24 +56,24 @@ class Encoder:
 
     @property
     def quantum_ns(self) -> int:
-        """The smallest difference of times that a record can hold."""
+        """The smallest time difference that a record can represent."""
         return 1 if self.time_format == "iso" else UNIT_NS[self.time_format]
 
     def encode(self, series: str, time_ns: int, channels: Sequence[str], row: Sequence[float]) -> bytes:
-        """DataError when the topic's time_unit cannot hold the time."""
+        """DataError when the topic's time_unit cannot represent the time."""
         value = encode_observation(series, time_ns, channels, row, self.time_format)
         return value if self._names is None else self._renamed(value, self._names)
 
     @staticmethod
     def _renamed(value: bytes, names: tuple[str, str, str]) -> bytes:
         record = msgspec.json.decode(value)
-        own = {names[0]: record["series"], names[1]: record["time"]}
-        return msgspec.json.encode(own | ({names[2]: record["values"]} if names[2] else record["values"]))
+        renamed = {names[0]: record["series"], names[1]: record["time"]}
+        return msgspec.json.encode(renamed | ({names[2]: record["values"]} if names[2] else record["values"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """Tables with the event times of their rows (int64 [row] each). speed: times real time, inf = at once."""
+    """Tables with the event times of their rows (int64 [row] each). speed: a multiple of real time, inf = at once."""
 
     tables: tuple[Table, ...]
     times_ns: tuple[NDArray[np.int64], ...]
@@ -102,22 +102,23 @@ def plan_replay(
     max_ahead: str = "5min",
     quantum_ns: int = 1,
 ) -> Plan:
-    """Times for the rows. Tables without times begin at start_ns; without it, so that the last row is now when sent.
+    """Assigns an event time to every row.
 
-    Tables of one series without times follow each other. ConfigError when times are needed and there is no step, or
-    when rows would lie further ahead of the clock than max_ahead: a worker would dead-letter them.
+    Tables without times begin at start_ns; by default such that the last row is sent at its own event time. Tables of
+    one series without times follow each other. ConfigError when times are needed but there is no step, or when rows
+    would be further ahead of the clock than max_ahead: a worker would dead-letter them.
     """
     kept = [table for table in tables if len(table)]
     if not kept:
         raise ConfigError("expected files with rows, found none")
-    bare = [table for table in kept if table.times_ns is None]
-    if bare and step_ns is None:
+    untimed = [table for table in kept if table.times_ns is None]
+    if untimed and step_ns is None:
         raise ConfigError(
-            f"series {bare[0].series!r} has no timestamps and the step is not known",
+            f"series {untimed[0].series!r} has no timestamps and the step is not known",
             hint="give --step, or a step in the topic's [[subscription]]",
         )
     firsts = _first_rows(kept)
-    if start_ns is None and bare:
+    if start_ns is None and untimed:
         span_ns = (step_ns or 0) * max(firsts[i] + len(t) - 1 for i, t in enumerate(kept) if t.times_ns is None)
         start_ns = now_ns - span_ns + int(span_ns / speed)
         start_ns -= start_ns % max(quantum_ns, SECOND_NS if (step_ns or 0) % SECOND_NS == 0 else 1)  # round times
@@ -132,13 +133,13 @@ def plan_replay(
 
 
 def _first_rows(tables: Sequence[Table]) -> list[int]:
-    """Row at which each table begins among those of its series that have no times."""
-    taken: dict[str, int] = {}
+    """First row number of each table, counted over the untimed tables of its series."""
+    rows: dict[str, int] = {}
     firsts = []
     for table in tables:
-        firsts.append(taken.get(table.series, 0))
+        firsts.append(rows.get(table.series, 0))
         if table.times_ns is None:
-            taken[table.series] = firsts[-1] + len(table)
+            rows[table.series] = firsts[-1] + len(table)
     return firsts
 
 
@@ -147,7 +148,7 @@ def _check_ahead(plan: Plan, now_ns: int, max_ahead: str) -> None:
     ahead_ns = int(plan.last_ns - sent_ns)
     if ahead_ns > duration_ns(max_ahead):
         raise ConfigError(
-            f"the last row ({format_ns(plan.last_ns)}) would lie {describe_span(ahead_ns)} ahead of the clock, "
+            f"the last row ({format_ns(plan.last_ns)}) would be {describe_span(ahead_ns)} ahead of the clock, "
             f"more than detector.max_ahead = {max_ahead}: a worker would dead-letter such rows",
             hint="give an earlier --start, or raise detector.max_ahead",
         )
@@ -163,13 +164,13 @@ def replay(
     sleep: Callable[[float], None] = time.sleep,
     progress: Callable[[int], None] = lambda sent: None,
 ) -> int:
-    """Sends every row and returns their number once all are acknowledged. key = series.
+    """Sends every row, with the series as key; returns their number once all are acknowledged.
 
-    A record's own timestamp is the clock, or the event time where that is ahead of it. `progress` is told the number
-    sent so far, a few times a second. Rows of one file keep its order, also where its times run backwards.
+    The record's timestamp is the clock, or the event time where that is later. `progress` receives the number sent so
+    far, a few times a second. Rows of one file keep their order, also where its times run backwards.
     """
-    sent, told_s = 0, clock.monotonic_s()
-    begun_s, first_ns = told_s, plan.first_ns
+    sent, progress_s = 0, clock.monotonic_s()
+    begun_s, first_ns = progress_s, plan.first_ns
     for time_ns, _, key, value in _merged(plan, encoder):
         due_s = begun_s + (time_ns - first_ns) / 1e9 / plan.speed
         while (left_s := due_s - clock.monotonic_s()) > 0:
@@ -177,8 +178,8 @@ def replay(
             progress(sent)
         publisher.send(topic, key, value, max(clock.now_ns(), time_ns) // 1_000_000)
         sent += 1
-        if sent % 256 == 0 and clock.monotonic_s() - told_s > TOLD_EVERY_S:
-            told_s = clock.monotonic_s()
+        if sent % 256 == 0 and clock.monotonic_s() - progress_s > PROGRESS_S:
+            progress_s = clock.monotonic_s()
             progress(sent)
     publisher.flush()
     progress(sent)

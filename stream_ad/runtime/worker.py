@@ -1,37 +1,32 @@
-"""The worker: a faust app whose ingest service reads in batches, and whose agents do what is record by record."""
+"""The worker: builds the job (consumer loop, monitor, notifications) from the settings and runs it until a signal."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
-import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import faust
-from faust.types.auth import CredentialsT
-from mode import Service
-
-from stream_ad.errors import ConfigError, DataError, UnavailableError
+from stream_ad.errors import ConfigError
 from stream_ad.notifications.dispatcher import NotificationDispatcher, Route
 from stream_ad.notifications.outbox import Outbox
 from stream_ad.observability.instrumented import (
     InstrumentedNotify,
-    InstrumentedPipeline,
-    InstrumentedSink,
-    InstrumentedSource,
-    InstrumentedStates,
+    instrument_sink,
+    instrument_source,
+    instrument_states,
 )
 from stream_ad.observability.monitor import WorkerMonitor
+from stream_ad.pipeline.pipeline import Pipeline
 from stream_ad.ports import Sink, Source
 from stream_ad.runtime.consumer_loop import ConsumerLoop
-from stream_ad.runtime.topic_watcher import follow
-from stream_ad.settings import KafkaSettings, Settings
+from stream_ad.runtime.faust_app import run_in_faust
+from stream_ad.runtime.topic_watcher import watch_topics
+from stream_ad.serde.alerts import alert_from_json
+from stream_ad.settings import Settings
 from stream_ad.wiring import (
-    broker_credentials,
     build_scorer,
     embedded,
     open_alert_source,
@@ -49,38 +44,36 @@ from stream_ad.wiring.subscriptions import SubscriptionResolver
 
 __all__ = ["run_worker"]
 
-log = logging.getLogger(__name__)
-
 
 def run_worker(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT; what is in hand is durable when it returns.
+    """Runs until SIGTERM or SIGINT; every output is durable when it returns.
 
-    Raises the StreamAdError that ended it: a missing broker, store or topic is found before anything is read.
+    Raises the StreamAdError that ended it. A missing broker, store or topic raises before anything is read.
     """
     own_source = settings.plugins.source is not None
     if embedded(settings) and not own_source:
         settings = with_machine_topic(settings)
     monitor = WorkerMonitor(settings, open_clock())
-    fixed = embedded(settings) or own_source
-    topics = None if fixed else SubscriptionResolver(settings, open_subscriptions(settings))
+    fixed_topics = embedded(settings) or own_source
+    resolver = None if fixed_topics else SubscriptionResolver(settings, open_subscriptions(settings))
     try:
-        settings = settings if topics is None else _topics_now(topics)
+        settings = settings if resolver is None else _resolved(resolver)
         prepare(settings)
-        build = _builder(settings, monitor, topics)
-        if fixed:
+        build = _builder(settings, monitor, resolver)
+        if fixed_topics:
             asyncio.run(_run_alone(build))
         else:
-            _run_in_faust(settings, build)
+            run_in_faust(settings, build)
     finally:
         monitor.close()
-        if topics is not None:
-            topics.close()
+        if resolver is not None:
+            resolver.close()
 
 
-def _topics_now(topics: SubscriptionResolver) -> Settings:
-    """ConfigError when nobody subscribed to anything; a pattern that no topic matches yet is something."""
-    now = topics.now()
-    if not now.subscription and not topics.waits:
+def _resolved(resolver: SubscriptionResolver) -> Settings:
+    """ConfigError when there is no subscription at all; a pattern without a matching topic yet is one."""
+    now = resolver.resolve()
+    if not now.subscription and not resolver.topics_may_appear:
         raise ConfigError(
             "kafka.bootstrap is set but there is no [[subscription]]",
             hint="add one with its topic, or `stream-ad subscribe TOPIC`",
@@ -90,83 +83,84 @@ def _topics_now(topics: SubscriptionResolver) -> Settings:
 
 @dataclass(slots=True)
 class _Job:
-    """The ingest, who watches it and who tells people of its alerts, on one event loop."""
+    """The consumer loop, its monitor, topic watcher and notification dispatcher, on one event loop."""
 
-    ingest: ConsumerLoop
+    consumer: ConsumerLoop
     source: Source
-    pipeline: InstrumentedPipeline
+    pipeline: Pipeline
     monitor: WorkerMonitor
     dispatcher: NotificationDispatcher | None
-    following: Callable[[ConsumerLoop], Coroutine[Any, Any, None]] | None
+    topic_watcher: Callable[[], Coroutine[Any, Any, None]] | None
 
     async def run(self) -> None:
-        """Until the ingest ends; it is stopped, and the error raised, should the watching or the telling fail."""
-        running = asyncio.create_task(self.ingest.run())
-        watching = asyncio.create_task(self.monitor.run(self.source, self.pipeline))
-        beside = {watching}
-        if self.following is not None:
-            beside.add(asyncio.create_task(self.following(self.ingest)))
-        telling = None if self.dispatcher is None else asyncio.create_task(self.dispatcher.run())
-        if telling is not None:
-            beside.add(telling)
+        """Until the consumer loop ends. When another task fails, it stops the consumer loop and raises the error."""
+        consuming = asyncio.create_task(self.consumer.run())
+        background = {asyncio.create_task(self.monitor.run(self.source, self.pipeline))}
+        if self.topic_watcher is not None:
+            background.add(asyncio.create_task(self.topic_watcher()))
+        notifying = None if self.dispatcher is None else asyncio.create_task(self.dispatcher.run())
+        others = background if notifying is None else {*background, notifying}
         try:
-            await asyncio.wait({running, *beside}, return_when=asyncio.FIRST_COMPLETED)
-            if not running.done():
-                self.ingest.stop()
-            await running
+            await asyncio.wait({consuming, *others}, return_when=asyncio.FIRST_COMPLETED)
+            if not consuming.done():
+                self.consumer.stop()
+            await consuming
         finally:
-            for task in beside:
-                if task is not telling:
-                    task.cancel()
+            for task in background:
+                task.cancel()
             if self.dispatcher is not None:
                 self.dispatcher.stop()
-            await asyncio.wait(beside)
-        for task in beside:
+            await asyncio.wait(others)
+        for task in others:
             if not task.cancelled():
                 task.result()
 
+    def stop(self) -> None:
+        self.consumer.stop()
 
-def _builder(settings: Settings, monitor: WorkerMonitor, topics: SubscriptionResolver | None) -> Callable[[], _Job]:
-    """A function that makes the job inside the event loop that will run it; the slow parts are made here."""
+    def close(self) -> None:
+        self.consumer.close()
+
+
+def _builder(settings: Settings, monitor: WorkerMonitor, resolver: SubscriptionResolver | None) -> Callable[[], _Job]:
+    """A function that builds the job inside the event loop that runs it; the slow parts are built here."""
     pipeline = monitor.pipeline(settings, build_scorer(settings), open_profiles(settings))
-    pipeline.subscribe(settings.subscription)  # a schema that cannot be read is told before anything is
+    pipeline.subscribe(settings.subscription)  # an unreadable schema file raises before anything is read
     store, watch = open_store(settings), monitor.watch
     notifiers = [(route, open_notifier(settings, route)) for route in settings.notify.routes]
 
     def build() -> _Job:
         source, states = open_source(settings)
         routes = [Route(Outbox(route), notifier) for route, notifier in notifiers]
-        dispatcher, fed = _notifying(settings, routes, monitor) if routes else (None, {})
-        sinks = open_sinks(settings, store) | fed
-        ingest = ConsumerLoop(
-            InstrumentedSource(source, watch),
+        dispatcher, alert_sinks = _notifications(settings, routes, monitor) if routes else (None, {})
+        sinks = open_sinks(settings, store) | alert_sinks
+        consumer = ConsumerLoop(
+            instrument_source(source, watch),
             pipeline,
-            [InstrumentedSink(sink, part, watch) for part, sink in sinks.items()],
-            None if states is None else InstrumentedStates(states, watch),
+            [instrument_sink(sink, name, watch) for name, sink in sinks.items()],
+            None if states is None else instrument_states(states, watch),
             open_clock(),
-            on_outputs=monitor.meters.delivered,
+            on_outputs=monitor.metrics.delivered,
         )
-        following = None if topics is None else partial(_follow, topics, settings)
-        return _Job(ingest, source, pipeline, monitor, dispatcher, following)
+        watcher = None if resolver is None else partial(_watch_topics, resolver, settings, consumer)
+        return _Job(consumer, source, pipeline, monitor, dispatcher, watcher)
 
     return build
 
 
-async def _follow(topics: SubscriptionResolver, settings: Settings, ingest: ConsumerLoop) -> None:
-    async def changed(now: Settings) -> None:
+async def _watch_topics(resolver: SubscriptionResolver, settings: Settings, consumer: ConsumerLoop) -> None:
+    async def on_change(now: Settings) -> None:
         if now.subscription:
             await asyncio.to_thread(prepare, now)
-            await ingest.subscribe(now.subscription)
+            await consumer.subscribe(now.subscription)
 
-    await follow(topics, settings, changed)
+    await watch_topics(resolver, settings, on_change)
 
 
-def _notifying(
+def _notifications(
     settings: Settings, routes: Sequence[Route], monitor: WorkerMonitor
 ) -> tuple[NotificationDispatcher, dict[str, Sink]]:
-    """The notifier, and the sinks that it needs to hear of alerts."""
-    from stream_ad.serde.alerts import alert_from_json
-
+    """The dispatcher, and the sink that feeds it alerts where there is no broker."""
     alerts, sink = open_alert_source(settings)
     events, link_base = InstrumentedNotify(monitor.watch), settings.notify.link_base
     dispatcher = NotificationDispatcher(alerts, routes, alert_from_json, open_clock(), link_base, events)
@@ -177,113 +171,8 @@ async def _run_alone(build: Callable[[], _Job]) -> None:
     job = build()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, job.ingest.stop)
+        loop.add_signal_handler(number, job.stop)
     try:
         await job.run()
     finally:
-        job.ingest.close()
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """How the ingest ended; faust itself only knows that something crashed."""
-
-    error: BaseException | None = None
-
-
-def _run_in_faust(settings: Settings, build: Callable[[], _Job]) -> None:
-    outcome = _Outcome()
-    with tempfile.TemporaryDirectory(prefix="stream-ad-") as directory:
-        app = _app(settings, directory)
-        app.service(_consumer_service(build, outcome))
-        worker = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True)
-        worker.spinner = None  # it writes to a terminal that may not be one
-        try:
-            worker.execute_from_commandline()
-        except SystemExit as exit_:
-            if outcome.error is None and exit_.code:
-                raise UnavailableError(
-                    f"the agents lost the broker at {settings.kafka.bootstrap} while starting",
-                    hint="start the worker again once the broker answers; nothing is lost",
-                ) from None
-    if outcome.error is not None:
-        raise outcome.error
-
-
-def _credentials(kafka: KafkaSettings) -> CredentialsT | None:
-    """What the other clients show the broker, in faust's words."""
-    options = broker_credentials(kafka)
-    context = options.get("ssl_context")
-    if kafka.sasl_mechanism is not None:
-        user, password = options["sasl_plain_username"], options["sasl_plain_password"]
-        return faust.SASLCredentials(
-            username=user, password=password, ssl_context=context, mechanism=kafka.sasl_mechanism
-        )
-    return None if context is None else faust.SSLCredentials(context)
-
-
-def _app(settings: Settings, directory: str) -> faust.App:
-    kafka = settings.kafka
-    servers = ";".join(f"kafka://{server.strip()}" for server in (kafka.bootstrap or "").split(","))
-    app = faust.App(
-        f"{kafka.group}.agents",
-        broker=servers,
-        broker_credentials=_credentials(kafka),
-        datadir=directory,
-        web_enabled=False,
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        worker_redirect_stdouts=False,
-        broker_session_timeout=kafka.session_timeout_s,
-        broker_request_timeout=max(kafka.request_timeout_s, kafka.session_timeout_s) + 5,
-        broker_commit_interval=2.0,
-    )
-    alerts = app.topic(kafka.alerts_topic, key_serializer="raw", value_serializer="raw")
-
-    @app.agent(alerts, name="stream_ad.log")
-    async def log_alerts(stream: faust.StreamT[bytes]) -> None:
-        """One line an alert; messages to people are the notifier's (docs/notifications.md)."""
-        async for payload in stream:
-            _log_alert(payload)
-
-    return app
-
-
-def _log_alert(payload: bytes) -> None:
-    from stream_ad.serde.alerts import alert_from_json
-
-    try:
-        alert = alert_from_json(payload)
-    except DataError as error:
-        log.warning("a record of the alerts topic is passed over: %s", error)
-        return
-    fields = {"alert_id": alert.id, "series": alert.series, "state": alert.state.value, "severity": alert.severity}
-    log.info("alert %s", payload.decode("utf-8", "replace"), extra=fields)
-
-
-def _consumer_service(build: Callable[[], _Job], outcome: _Outcome) -> type[Service]:
-    class ConsumerService(Service):
-        """Runs the ingest beside the agents; when it ends, the app ends."""
-
-        abstract = False
-        ingest: ConsumerLoop | None = None
-        running: asyncio.Task[None] | None = None
-
-        async def on_start(self) -> None:
-            job = build()
-            self.ingest = job.ingest
-            self.running = asyncio.create_task(job.run())
-            self.running.add_done_callback(self._ended)
-
-        def _ended(self, running: asyncio.Task[None]) -> None:
-            if not running.cancelled() and running.exception() is not None:
-                outcome.error = running.exception()
-                signal.raise_signal(signal.SIGTERM)  # faust stops every service in order
-
-        async def on_stop(self) -> None:
-            if self.ingest is not None and self.running is not None:
-                self.ingest.stop()
-                await asyncio.wait({self.running})
-                await asyncio.to_thread(self.ingest.close)
-
-    return ConsumerService
+        job.close()

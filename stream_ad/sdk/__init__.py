@@ -1,1 +1,1 @@
-"""For Python users: `Client` of an installation, `Detector` for notebooks, frames and plots."""
+"""The Python SDK: `Client` of an installation, `Detector` for notebooks, data frames and plots."""

@@ -1,4 +1,4 @@
-"""Scores of an array in one call, as benchmarks of detectors in the manner of PyOD and TSB-AD ask for them."""
+"""`score_array`: scores of an array in one call, the interface of benchmarks such as TSB-AD."""
 
 from __future__ import annotations
 
@@ -12,13 +12,37 @@ __all__ = ["score_array"]
 
 
 def score_array(values: ArrayLike, train: ArrayLike | int | None = None, **options: object) -> NDArray[np.float64]:
-    """float64 [row], finite, higher = more anomalous, 1 = the threshold.
+    """Scores every row of an array with a `Detector`.
 
-    values: [row, channel], or [row] of one channel; NaN = no reading. train: normal rows of the same channels, or how
-    many of the first rows of `values` are normal. options: those of Detector.
-    With `train` every row is scored. Without it the first full window is learned, not scored: its rows get 0, the
-    lowest score there is, since nothing was held against them; leave them out of a metric where that matters.
-    TableError when the rows are too few to score any.
+    Parameters
+    ----------
+    values : array [row, channel] or [row]
+        Readings; NaN = no reading.
+    train : array or int, default None
+        Normal rows of the same channels, or the number of first rows of `values` that are normal. None: the first full
+        window is learned and not scored; its rows get 0, the lowest score, so exclude them from a metric.
+    **options : object
+        Parameters of `Detector`.
+
+    Returns
+    -------
+    float64 [row]
+        Finite scores; higher = more anomalous, 1 = the threshold.
+
+    Raises
+    ------
+    TableError
+        There are too few rows to score any.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from stream_ad import score_array
+    >>> values = np.sin(np.arange(900) / 8) + 0.05 * np.random.default_rng(0).standard_normal(900)
+    >>> values[800:805] += 4
+    >>> scores = score_array(values, train=600)
+    >>> bool(scores[800:805].max() > 1), bool((scores[600:700] > 1).any())
+    (True, False)
     """
     rows = _columns(values)
     detector = Detector(**options)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What scikit-learn asks of an outlier detector, over a score that is 1 at its threshold."""
+"""The interface of scikit-learn outlier detectors, over a score that is 1 at its threshold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["OutlierEstimator"]
 class OutlierEstimator(ABC):
     """scikit-learn's names and signs: the lower, the more abnormal; below 0 an outlier.
 
-    It asks to be fitted; scikit-learn itself is imported only to speak its own types.
+    Predictions require `fit`. scikit-learn itself is imported only for its types.
     """
 
     scorer: str | Scorer
@@ -43,17 +43,17 @@ class OutlierEstimator(ABC):
 
     @abstractmethod
     def _scores(self, X: Tabular) -> NDArray[np.float64]:
-        """A score a row, 1 = the threshold; changes nothing."""
+        """One score per row, 1 = the threshold; changes nothing."""
 
     # ---- parameters
 
     @property
     def options(self) -> dict[str, object]:
-        """The keywords that were given beside scorer, step and series."""
+        """The keywords given in addition to scorer, step and series."""
         return dict(self._options)
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
-        """Every parameter: as given, else its default. deep: no parameter has parameters of its own."""
+        """Every parameter, as given or its default. deep: ignored, no parameter has nested parameters."""
         return {"scorer": self.scorer, "step": self.step, "series": self.series, **OPTIONS, **self._options}
 
     def __repr__(self) -> str:
@@ -66,13 +66,13 @@ class OutlierEstimator(ABC):
 
     @property
     def offset_(self) -> float:
-        """What `score_samples` gives at the threshold."""
+        """The value of `score_samples` at the threshold."""
         return -1.0
 
     def score_samples(self, X: Tabular) -> NDArray[np.float64]:
-        """float64 [row]: the score with its sign turned, so the lower, the more abnormal; -1 at the threshold.
+        """float64 [row]: the negated score: the lower, the more abnormal; -1 at the threshold.
 
-        NaN where a row has no score: it came too late for its slot (`revise_steps`).
+        NaN where a row has no score: it arrived too late for its slot (`revise_steps`).
         """
         self._check_fitted()
         return -self._scores(X)
@@ -82,14 +82,14 @@ class OutlierEstimator(ABC):
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Tabular) -> NDArray[np.int64]:
-        """int64 [row]: -1 over the threshold, else 1; 1 too where a row has no score."""
+        """int64 [row]: -1 over the threshold, else 1, also where a row has no score."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
     def fit_predict(self, X: Tabular, y: object = None) -> NDArray[np.int64]:
-        """`predict` of the rows that were just learned as normal: the few strangest of them stand out."""
+        """`fit` and `predict` of the same rows: the most abnormal few are outliers."""
         return self.fit(X).predict(X)
 
-    # ---- what scikit-learn wants to know
+    # ---- attributes that scikit-learn reads
 
     @property
     def n_features_in_(self) -> int:
@@ -97,9 +97,9 @@ class OutlierEstimator(ABC):
 
     @property
     def feature_names_in_(self) -> NDArray[np.object_]:
-        """Column names of the frame that was fitted; none after an array."""
+        """Column names of the fitted frame; AttributeError after an array."""
         if self._columns is None or not all(isinstance(name, str) for name in self._columns):
-            raise AttributeError("feature_names_in_: what was fitted had no names")
+            raise AttributeError("feature_names_in_: the fitted columns have no names")
         return self._columns.to_numpy(dtype=object)
 
     def _fitted(self) -> Profile:

@@ -1,4 +1,4 @@
-"""Scores as pandas frames and as single records: what the SDK hands out."""
+"""Scores and alerts as pandas data frames, and as single records."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Score:
 
 
 def score_frame(batches: Sequence[ScoreBatch], *, channels: bool = False) -> pd.DataFrame:
-    """One row a slot, indexed by `time` (UTC): score, severity, revision, alert_id, model_version.
+    """One row per slot, indexed by `time` (UTC): score, severity, revision, alert_id, model_version.
 
     channels adds value.<channel>, expected., lower., upper. and attribution.; NaN = no reading, or no such channel.
     """
@@ -54,15 +54,14 @@ def score_frame(batches: Sequence[ScoreBatch], *, channels: bool = False) -> pd.
 
 
 def trace_frame(trace: ScoreTrace) -> pd.DataFrame:
-    """One row a point, indexed by `time` (UTC): score and severity."""
+    """One row per point, indexed by `time` (UTC): score and severity."""
     index = pd.DatetimeIndex(trace.event_time_ns, tz="UTC", name="time")
     words = [severity(score) for score in trace.score.tolist()]
     return pd.DataFrame({"score": trace.score, "severity": pd.Series(words, index=index, dtype=object)}, index=index)
 
 
 def alert_frame(alerts: Sequence[Alert]) -> pd.DataFrame:
-    """One row an alert, indexed by `start` (UTC): series, severity, state, rule, likely_start, end (NaT = open),
-    peak_score, the channel that drives it most with actual and expected, model_version, id."""
+    """One row per alert, indexed by `start` (UTC); the columns are those of `Client.alert_frame`."""
     rows = []
     for alert in alerts:
         first = alert.channels[0] if alert.channels else None
@@ -87,13 +86,13 @@ def alert_frame(alerts: Sequence[Alert]) -> pd.DataFrame:
 
 
 def check_slots(extent: ScoreExtent | None, series: str, *, channels: bool) -> None:
-    """DataError when a range is too long to be handed over in one piece."""
+    """DataError when a range has too many slots for one frame."""
     limit = MAX_SLOTS_WITH_CHANNELS if channels else MAX_SLOTS
     if extent is not None and extent.slots > limit:
         detail = " with channels" if channels else ""
         raise DataError(
             f"series {series!r}: expected at most {limit} slots{detail} at once, found {extent.slots}",
-            hint="ask for a shorter time or for max_points, or read it by Client.score_pages",
+            hint="choose a shorter range or max_points, or use Client.score_pages",
         )
 
 
@@ -112,7 +111,7 @@ def _frame(batch: ScoreBatch, channels: bool) -> pd.DataFrame:
 
 
 def score_points(batches: Sequence[ScoreBatch]) -> list[Score]:
-    """The slots of the batches one by one, in their order."""
+    """One record per slot, in the order of the batches."""
     return [_point(batch, row) for batch in batches for row in range(len(batch))]
 
 

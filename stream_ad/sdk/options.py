@@ -1,4 +1,4 @@
-"""The Detector's options: keys of the sections detector and alerts, given as keywords."""
+"""Options of `Detector`: keys of the settings sections detector and alerts, as keywords."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ OPTIONS: Mapping[str, object] = {
     for key, field in section.model_fields.items()
     if key != "scorer"
 }
-"""Name -> what it is when it is not given."""
+"""Name -> default."""
 
 
 def settings_of(scorer: object, options: Mapping[str, object]) -> Settings:
-    """The sections detector and alerts from keywords. OptionError names a keyword that neither has."""
+    """Settings with the sections detector and alerts from keywords. OptionError names an unknown keyword."""
     sections: dict[str, dict[str, object]] = {"detector": {}, "alerts": {}}
     if isinstance(scorer, str):
         sections["detector"]["scorer"] = scorer
@@ -48,7 +48,7 @@ def settings_of(scorer: object, options: Mapping[str, object]) -> Settings:
 
 
 def step_of(step: object) -> int | None:
-    """Nanoseconds of the step that was given, None when none was."""
+    """Nanoseconds of `step`; None without one. OptionError."""
     if step is None:
         return None
     if not isinstance(step, str):

@@ -1,7 +1,6 @@
-"""Pictures of alerts and scores as PNG files, 1200 px wide; matplotlib is imported when a picture is drawn.
+"""Plots of alerts and scores as PNG files, 1200 px wide; matplotlib is imported on first use.
 
-The pictures are made with a figure of their own and the Agg canvas, without pyplot: no display, no global state, and
-safe in a service's threads.
+Each plot uses its own figure and the Agg canvas, without pyplot: no display, no global state, thread-safe.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _WIDTH_PX = 1200
 _DPI = 120
 _MAX_LABEL = 80
 _DENSE = 1500
-# Blue and vermilion of the palette of Okabe and Ito: told apart with any colour vision; lines differ by dashes too.
+# Blue and vermilion of the Okabe-Ito palette: distinct with any colour vision; the lines differ by dashes too.
 _ACTUAL, _EXPECTED, _ALERT = "#1b1f24", "#0072b2", "#d55e00"
 _MUTED, _GRID = "#59636e", "#e4e7eb"
 
@@ -48,7 +47,7 @@ def plot_alert(
     attribution: Sequence[float] | None = None,
     max_panels: int = 6,
 ) -> None:
-    """Draw one alert to the PNG `path`: the most attributed channels with what was expected, and the score.
+    """Draws one alert to the PNG `path`: the most attributed channels with their expected values, and the score.
 
     times_ns: [n], event times, ascending; values, expected, lower, upper: [n, channel], NaN = missing; score: [n],
     NaN = none yet, over 1 is anomalous. `attribution`: one weight per channel, summing to 1; without it the first
@@ -73,7 +72,7 @@ def plot_alert(
 def plot_scores(
     path: str | Path, *, title: str, times_ns: IntArray, score: FloatArray, spans: Sequence[Span] = ()
 ) -> None:
-    """Draw the score of one series over time to the PNG `path`, with its threshold and its alerts.
+    """Draws the score of one series over time to the PNG `path`, with its threshold and its alerts.
 
     times_ns: [n], ascending; score: [n], NaN = none; spans: the alerts. Raises ValueError on shapes that do not agree.
     """
@@ -113,7 +112,7 @@ def _dates(times_ns: IntArray) -> FloatArray:
 
 
 def _shade(times_ns: IntArray, spans: Sequence[Span]) -> list[tuple[float, float]]:
-    """Edges of the shaded parts, in days: half a step wider than the span, so that an alert of one slot can be seen."""
+    """Edges of the shaded parts, in days: half a step wider than each span, so that an alert of one slot is visible."""
     half_ns = float(np.median(np.diff(times_ns))) / 2.0 if len(times_ns) > 1 else 0.5e9
     first, last = float(times_ns[0]) - half_ns, float(times_ns[-1]) + half_ns
     clipped = ((max(start - half_ns, first), min(end + half_ns, last)) for start, end in spans)
@@ -140,17 +139,17 @@ def _figure(title: str, heights: Sequence[float], px_high: int) -> tuple[Figure,
 
 
 def _draw_channel(axis: Axes, times: FloatArray, *lines: FloatArray) -> None:
-    """Value, expected, lower and upper of one channel, each [n]; the readings lie on top, missing ones leave a gap."""
+    """Value, expected, lower and upper of one channel, each [n]; missing readings leave a gap."""
     value, expected, lower, upper = lines
     axis.fill_between(times, lower, upper, color=_EXPECTED, alpha=0.18, linewidth=0)
     axis.plot(times, expected, color=_EXPECTED, linewidth=1.1, linestyle=(0, (4, 1.5)))
     axis.plot(times, value, color=_ACTUAL, linewidth=1.1)
-    _dot_lonely(axis, times, value, _ACTUAL)
+    _dot_isolated(axis, times, value, _ACTUAL)
 
 
 def _draw_score(axis: Axes, times: FloatArray, score: FloatArray) -> None:
     axis.plot(times, score, color=_ACTUAL, linewidth=1.1 if len(times) < _DENSE else 0.6)
-    _dot_lonely(axis, times, score, _ACTUAL)
+    _dot_isolated(axis, times, score, _ACTUAL)
     over = np.where(np.isfinite(score) & (score > 1.0), score, 1.0)
     axis.fill_between(times, 1.0, over, color=_ALERT, alpha=0.65, linewidth=0, interpolate=True)
     axis.axhline(1.0, color=_ALERT, linewidth=1.1, linestyle=(0, (6, 3)))
@@ -160,11 +159,11 @@ def _draw_score(axis: Axes, times: FloatArray, score: FloatArray) -> None:
     _label(axis, "score")
 
 
-def _dot_lonely(axis: Axes, times: FloatArray, value: FloatArray, color: str) -> None:
-    """A reading between two missing ones has no line to show it, so it gets a dot."""
+def _dot_isolated(axis: Axes, times: FloatArray, value: FloatArray, color: str) -> None:
+    """Draws a dot for each reading between two missing ones, which no line shows."""
     present = np.concatenate(([False], np.isfinite(value), [False]))
-    lonely = present[1:-1] & ~present[:-2] & ~present[2:]
-    axis.plot(times[lonely], value[lonely], linestyle="none", marker=".", markersize=4, color=color)
+    isolated = present[1:-1] & ~present[:-2] & ~present[2:]
+    axis.plot(times[isolated], value[isolated], linestyle="none", marker=".", markersize=4, color=color)
 
 
 def _shade_axis(axis: Axes, edges: Sequence[tuple[float, float]]) -> None:
@@ -175,7 +174,7 @@ def _shade_axis(axis: Axes, edges: Sequence[tuple[float, float]]) -> None:
 
 
 def _label(axis: Axes, name: str, share: str = "") -> None:
-    """The name above the panel, at the left, where long names have room; `share` at the right."""
+    """Writes the name above the panel, left, where long names fit; `share` right."""
     short = name if len(name) <= _MAX_LABEL else name[: _MAX_LABEL - 1] + "…"
     axis.set_title(short, loc="left", fontsize=9, color=_ACTUAL, pad=3, parse_math=False)
     axis.set_title(share, loc="right", fontsize=8, color=_MUTED, pad=3)
@@ -202,7 +201,7 @@ def _legend(figure: Figure, *, with_channels: bool) -> None:
 
 
 def _finish(figure: Figure, axes: Sequence[Axes], times: FloatArray, path: str | Path) -> None:
-    """One shared time axis in UTC below the last panel, which also names the whole span; write the file."""
+    """Adds one time axis in UTC below the last panel, labelled with the whole span, and writes the file."""
     from datetime import UTC
 
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -213,7 +212,7 @@ def _finish(figure: Figure, axes: Sequence[Axes], times: FloatArray, path: str |
         tz=UTC,
         formats=["%Y", "%b", "%d %b", "%H:%M", "%H:%M", "%H:%M:%S"],
         zero_formats=["", "%Y", "%d %b", "%d %b", "%H:%M", "%H:%M:%S"],
-        show_offset=False,  # it names the last tick's date only; the label below names both ends
+        show_offset=False,  # it shows the date of the last tick only; the label below shows both ends
     )
     for axis in axes[:-1]:
         axis.tick_params(axis="x", length=0)

@@ -1,4 +1,4 @@
-"""What the SDK takes as a table: a DataFrame with a column a channel, or an array [row, channel]."""
+"""Tables of `Detector`: a DataFrame with one column per channel, or an array [row, channel]."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Tabular: TypeAlias = pd.DataFrame | ArrayLike
 
 
 def table_of(X: Tabular, series: str, fitted: Sequence[str] = (), *, named: bool = True) -> Table:
-    """The rows of X, times from a DatetimeIndex (no zone = UTC). NaN and infinities = no reading.
+    """The rows of X, with times from a DatetimeIndex (no zone = UTC). NaN and infinities = no reading.
 
-    fitted: the channels that X may have, any when empty; a frame's are found by name, one that is missing has no
-    readings. Columns of an array, and of a frame where not `named`, are the fitted ones in their order, else x0, x1...
-    TableError when it is no table of numbers or of other channels.
+    fitted: the channels that X may have; empty = any. The columns of a frame are matched by name, and a missing one has
+    no readings. The columns of an array, and of a frame where not `named`, are the fitted ones in order, else x0, x1...
+    TableError: X is not a table of numbers, or has other channels.
     """
     if not isinstance(X, pd.DataFrame):
         values = _array(X)
@@ -40,13 +40,13 @@ def table_of(X: Tabular, series: str, fitted: Sequence[str] = (), *, named: bool
             f"expected the channels that were fitted ({', '.join(fitted)}), found {', '.join(map(repr, unknown))} too"
         )
     if len(set(channels)) < len(channels):
-        raise TableError(f"expected a name for each column, found one twice: {', '.join(channels)}")
+        raise TableError(f"expected distinct column names, found: {', '.join(channels)}")
     return Table(series, channels, _times(X.index), values, None)
 
 
 def _by_place(width: int, fitted: Sequence[str]) -> tuple[str, ...]:
     names = tuple(fitted) or tuple(f"x{place}" for place in range(width))
-    if len(names) != width:  # the sentence that scikit-learn's checks ask for
+    if len(names) != width:  # the message that scikit-learn's checks require
         raise TableError(f"X has {width} features, but Detector is expecting {len(names)} features as input")
     return names
 
@@ -77,7 +77,7 @@ def _array(X: ArrayLike) -> NDArray[np.float32]:
 
 
 def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """What float32 cannot hold is as much a reading as infinity is: none."""
+    """Values beyond float32 become NaN, as infinities do."""
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)
     narrow[~np.isfinite(narrow)] = np.nan

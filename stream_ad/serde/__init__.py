@@ -1,1 +1,1 @@
-"""Bytes to observations and back: wire formats, dead-letter reasons. No clock, no I/O, no broker."""
+"""Bytes to observations and back: wire formats and dead-letter reasons. No clock, no I/O, no broker."""

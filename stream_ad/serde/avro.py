@@ -1,6 +1,6 @@
-"""Avro's binary encoding by the schema it was written with: https://avro.apache.org/docs/1.12.0/specification/
+"""Avro's binary encoding, read with the writer's schema: https://avro.apache.org/docs/1.12.0/specification/
 
-Single objects, without a container. Times with a logical type become ISO-8601 text; NaN is no reading.
+Single objects, without a container file. Times with a logical type become ISO-8601 text; NaN becomes null.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ from stream_ad.settings import Subscription
 
 __all__ = ["AvroParser"]
 
-_LEAST_BYTES = {"null": 0, "float": 4, "double": 8}  # of the other primitives 1
+_MIN_BYTES = {"null": 0, "float": 4, "double": 8}  # other primitives: 1
 _PRIMITIVES = {"null", "boolean", "int", "long", "float", "double", "bytes", "string"}
-# What fastavro raises over bytes that are not of the schema.
+# What fastavro raises when the bytes do not match the schema.
 _REFUSED = (ArithmeticError, EOFError, LookupError, MemoryError, TypeError, ValueError, struct.error)
 _DECIMAL = "stream-ad-decimal"
 _DECIMAL_BYTES = 32
 
 
 class AvroParser:
-    """One datum a value: a record, or an array of records.
+    """Each value is one datum: a record, or an array of records.
 
-    Traps: fastavro's C code ends the process when data nest deeper than its stack, and counts to 2**63 where items take
-    no bytes, so schemas that allow either are refused; a decimal of a megabyte takes it minutes, so long ones are
-    refused. Data have no marks of their own: bytes of another schema may read as numbers, if rarely to their last byte.
+    Traps: fastavro's C code kills the process when data nest deeper than its stack, and loops up to 2**63 times over
+    items of zero bytes, so schemas that allow either are refused; a decimal of a megabyte takes it minutes, so long
+    ones are refused. Avro data do not name their schema: bytes of another one may parse, if rarely to the last byte.
     """
 
     def __init__(self, subscription: Subscription, max_observations: int) -> None:
-        """max_observations: of an array. ConfigError when the schema is none, or fastavro is not installed."""
+        """max_observations: limit for an array. ConfigError: not an Avro schema, or fastavro is not installed."""
         try:
             import fastavro
         except ImportError:
             raise missing_library(subscription, "fastavro") from None
         text = read_schema_file(subscription)
         try:
-            written: Any = _own_decimals(json.loads(text))
-            self._many = isinstance(written, dict) and written.get("type") == "array"
-            self._schema: Any = fastavro.parse_schema(written["items"] if self._many else written)
+            schema: Any = _own_decimals(json.loads(text))
+            self._is_array = isinstance(schema, dict) and schema.get("type") == "array"
+            self._schema: Any = fastavro.parse_schema(schema["items"] if self._is_array else schema)
         except (
             fastavro.schema.SchemaParseException, AttributeError, LookupError, RecursionError, TypeError, ValueError,
         ) as error:  # fmt: skip
-            said = f"another thing ({type(error).__name__}: {error})"
-            raise bad_schema(subscription, "an Avro schema", said) from None
-        if not _is_of_records(self._schema):
+            problem = f"something else ({type(error).__name__}: {error})"
+            raise bad_schema(subscription, "an Avro schema", problem) from None
+        if not _is_record(self._schema):
             found = self._schema["type"] if isinstance(self._schema, dict) else self._schema
             raise bad_schema(subscription, "a record or an array of records", str(found))
-        _Sizes(subscription).least({"type": "array", "items": self._schema} if self._many else self._schema)
+        _SizeCheck(subscription).min_bytes({"type": "array", "items": self._schema} if self._is_array else self._schema)
         for kind in ("bytes", "fixed"):
             fastavro.read.LOGICAL_READERS[f"{kind}-{_DECIMAL}"] = _decimal
         self._name = str(self._schema["name"]) if isinstance(self._schema, dict) else "a union"
@@ -64,21 +64,22 @@ class AvroParser:
         """RecordError bad_avro, too_many_observations."""
         stream = BytesIO(value)
         try:
-            found = self._array(stream) if self._many else self._decode(stream, self._schema, None)
+            found = self._array(stream) if self._is_array else self._decode(stream, self._schema, None)
         except _REFUSED as error:
             raise RecordError(
                 "bad_avro", f"expected {self._name} in Avro, found {len(value)} bytes ({type(error).__name__})"
             ) from None
-        if left := len(value) - stream.tell():
-            raise RecordError("bad_avro", f"expected {self._name} in {stream.tell()} bytes, found {left} more")
+        if rest := stream.read():
+            size = len(value) - len(rest)
+            raise RecordError("bad_avro", f"expected {self._name} in {size} bytes, found {len(rest)} more")
         return _plain(found)
 
     def parse_indexed(self, value: bytes) -> Any:
-        """Avro's messages have no indexes before them."""
+        """The same: no message index precedes an Avro message."""
         return self.parse(value)
 
     def _array(self, stream: BytesIO) -> list[Any]:
-        """Blocks of counted messages up to an empty one; the count is judged before what it counts is read."""
+        """Blocks of counted records up to an empty block; each count is checked before its records are read."""
         found: list[Any] = []
         while count := self._count(stream):
             if count < 0:  # the block's size in bytes follows
@@ -100,15 +101,15 @@ class AvroParser:
         return count
 
 
-def _is_of_records(schema: Any) -> bool:
+def _is_record(schema: Any) -> bool:
     """A record, or a union of records."""
     if isinstance(schema, list):
-        return any(map(_is_of_records, schema)) and all(one == "null" or _is_of_records(one) for one in schema)
+        return any(map(_is_record, schema)) and all(one == "null" or _is_record(one) for one in schema)
     return isinstance(schema, dict) and schema.get("type") == "record"
 
 
 def _own_decimals(schema: Any) -> Any:
-    """The schema with its decimals under a name of our own, whose reader is ours too."""
+    """The schema with each decimal under a logical type of our own, which `_decimal` reads."""
     if isinstance(schema, list):
         return [_own_decimals(one) for one in schema]
     if not isinstance(schema, dict):
@@ -126,7 +127,7 @@ def _decimal(data: bytes, schema: Any = None, _: Any = None) -> float:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON would have it. Recurses as deep as the schema, which holds no type within itself."""
+    """The value as JSON has it. Recurses no deeper than the schema, which is not recursive."""
     if isinstance(value, dict):
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, list):
@@ -136,43 +137,38 @@ def _plain(value: Any) -> Any:
     return None if value != value else value  # noqa: PLR0124  # NaN
 
 
-class _Sizes:
-    """The fewest bytes that data of a schema take. ConfigError when they may nest without end, or items take none."""
+class _SizeCheck:
+    """The fewest bytes that data of a schema take. ConfigError for a recursive schema, and for items of zero bytes."""
 
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
-        self._known: dict[str, int | None] = {}  # None: being looked at
+        self._known: dict[str, int | None] = {}  # None: under way, so a second visit is a recursion
 
-    def least(self, schema: Any) -> int:
+    def min_bytes(self, schema: Any) -> int:
         if isinstance(schema, list):
-            return 1 + min(map(self.least, schema), default=0)
+            return 1 + min(map(self.min_bytes, schema), default=0)
         if isinstance(schema, str):
-            return self._of_name(schema)
+            return self._named(schema)
         kind = schema["type"]
         if kind in ("record", "error"):
-            return self._of_record(schema)
+            self._known[schema["name"]] = None
+            size = self._known[schema["name"]] = sum(self.min_bytes(field["type"]) for field in schema["fields"])
+            return size
         if kind in ("array", "map"):
-            if self.least(schema["items" if kind == "array" else "values"]) == 0 and kind == "array":
-                raise bad_schema(self._subscription, "items that take bytes", "an array of items that take none")
+            if self.min_bytes(schema["items" if kind == "array" else "values"]) == 0 and kind == "array":
+                raise bad_schema(self._subscription, "items of at least one byte", "an array of items of zero bytes")
             return 1
         if kind in ("enum", "fixed"):
             self._known[schema["name"]] = 1 if kind == "enum" else self._fixed(schema)
-            return self._of_name(schema["name"])
-        return self.least(kind)
+            return self._named(schema["name"])
+        return self.min_bytes(kind)
 
-    def _of_record(self, schema: Any) -> int:
-        name = schema["name"]
-        self._known[name] = None
-        size = sum(self.least(field["type"]) for field in schema["fields"])
-        self._known[name] = size
-        return size
-
-    def _of_name(self, name: str) -> int:
+    def _named(self, name: str) -> int:
         if name in _PRIMITIVES:
-            return _LEAST_BYTES.get(name, 1)
+            return _MIN_BYTES.get(name, 1)
         size = self._known.get(name)
         if size is None:
-            raise bad_schema(self._subscription, "types that do not hold themselves", f"{name}, which does")
+            raise bad_schema(self._subscription, "types that do not contain themselves", f"{name}, which does")
         return size
 
     def _fixed(self, schema: Any) -> int:

@@ -1,7 +1,7 @@
-"""Avro and Protobuf by a schema file -> the objects that the decoder judges.
+"""Avro and Protobuf messages -> the objects that the decoder checks.
 
-framing = "confluent": a zero byte and the number of a schema stand before the message, and in Protobuf the place of its
-type in the schema. https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/#wire-format
+framing = "confluent": a zero byte and a 4-byte schema id precede the message; in Protobuf also the message index.
+https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/#wire-format
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from stream_ad.settings import Subscription
 
 __all__ = ["schema_parser"]
 
-_HEADER_BYTES = 5  # zero, and the schema's number
+_HEADER_BYTES = 5  # zero, and the schema id
 
 
 def schema_parser(subscription: Subscription, max_observations: int) -> Callable[[bytes], Any]:
-    """Parses the values of a subscription of format avro or protobuf. RecordError when one is not of the schema.
+    """The parser of a subscription of format avro or protobuf; it raises RecordError for bytes of another schema.
 
-    ConfigError when the schema file cannot be read or is none, or the format's library is not installed.
+    ConfigError: the schema file cannot be read or holds no schema, or the format's library is not installed.
     """
     parser = (
         AvroParser(subscription, max_observations) if subscription.format == "avro" else ProtobufParser(subscription)
@@ -35,5 +35,5 @@ def schema_parser(subscription: Subscription, max_observations: int) -> Callable
 def _unframed(value: bytes) -> bytes:
     if len(value) < _HEADER_BYTES or value[0] != 0:
         found = describe_found(value[:_HEADER_BYTES].hex(" "))
-        raise RecordError("bad_framing", f"expected a zero byte and 4 bytes of a schema's number, found {found}")
+        raise RecordError("bad_framing", f"expected a zero byte and a 4-byte schema id, found {found}")
     return value[_HEADER_BYTES:]

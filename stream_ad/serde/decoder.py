@@ -1,9 +1,9 @@
-"""Record bytes -> observations, or dead letters that say what was expected and what was found.
+"""Record bytes -> observations, or dead-letter records that name what was expected and what was found.
 
-JSON shapes: one object {series, time, values: {channel: number or null}}; an array of such objects, each judged on its
-own; columns {series, times: [...], values: {channel: [...]}} (the field is `time_field` + "s"); flat objects when
-`values_field` is "". The fast path is msgspec's typed decoding in C; what it refuses (NaN and Infinity tokens, numbers
-out of range, wrong types) is read once more by the slow path, which also finds the words for the dead letter.
+JSON shapes: one object {series, time, values: {channel: number or null}}; an array of such objects, each checked
+separately; columns {series, times: [...], values: {channel: [...]}} (the field is `time_field` + "s"); flat objects
+when `values_field` is "". The fast path is msgspec's typed decoding in C; what it refuses (NaN and Infinity tokens,
+numbers out of range, wrong types) is parsed again by the slow path, which also words the dead-letter record.
 """
 
 from __future__ import annotations
@@ -25,35 +25,33 @@ from stream_ad.serde.telegraf import PayloadParser
 from stream_ad.settings import DetectorSettings, Subscription
 from stream_ad.timestamps import END_NS, UNIT_NS, describe_span, event_time_ns, format_ns
 
-__all__ = ["Decoder", "Findings"]
+__all__ = ["DecodeResult", "Decoder"]
+
+_SHOWN_FAULTS = 5  # positions named in one dead-letter record
 
 
-_SHOWN_PLACES = 5  # indices named in one dead letter
-
-
-class Findings:
-    """Observations, and per reason the parts that could not be used."""
+class DecodeResult:
+    """The observations of one record, and the faults of its other parts by reason."""
 
     def __init__(self) -> None:
         self.observations: list[Observation | Block] = []
         self._faults: dict[str, list[tuple[str, str]]] = {}
 
-    def fault(self, place: str, error: RecordError) -> None:
-        self._faults.setdefault(error.reason, []).append((place, error.message))
+    def add_fault(self, where: str, error: RecordError) -> None:
+        """where: "element 3", "row 7"; "" = the whole record."""
+        self._faults.setdefault(error.reason, []).append((where, error.message))
 
-    def result(self, record: SourceRecord) -> tuple[list[Observation | Block], list[DeadLetter]]:
-        """One dead letter per reason, however many parts had it: a letter carries the whole record."""
-        letters = []
+    def dead_letters(self, record: SourceRecord) -> list[DeadLetter]:
+        """One per reason, however many parts have it: each carries the whole record."""
+        found = []
         for reason, faults in self._faults.items():
-            place, detail = faults[0]
-            text = f"{place}: {detail}" if place else detail
+            first, detail = faults[0]
+            text = f"{first}: {detail}" if first else detail
             if len(faults) > 1:
-                more = ", ".join(p for p, _ in faults[1:_SHOWN_PLACES]) + (
-                    ", ..." if len(faults) > _SHOWN_PLACES else ""
-                )
-                text += f" (and {len(faults) - 1} more: {more})"
-            letters.append(DeadLetter(record, reason, text))
-        return self.observations, letters
+                shown = [where for where, _ in faults[1:_SHOWN_FAULTS]] + ["..."] * (len(faults) > _SHOWN_FAULTS)
+                text += f" (and {len(faults) - 1} more: {', '.join(shown)})"
+            found.append(DeadLetter(record, reason, text))
+        return found
 
 
 _NAN = math.nan
@@ -61,13 +59,13 @@ _REFUSED = (msgspec.MsgspecError, RecursionError, ValueError)
 
 
 class Decoder:
-    """Decodes the records of one subscription. Holds no state but a bounded cache of names found good.
+    """Decodes the records of one subscription. Its only state is a bounded cache of valid names.
 
     ConfigError when the fields of the subscription collide or cannot be field names.
     """
 
     def __init__(self, subscription: Subscription, detector: DetectorSettings) -> None:
-        self._made_of = (subscription, detector)
+        self._arguments = (subscription, detector)
         self._series_field = subscription.series_field
         self._time_field = subscription.time_field
         self._values_field = subscription.values_field
@@ -95,21 +93,21 @@ class Decoder:
             self._rows = self._columns = None
 
     def __reduce__(self) -> tuple[type[Decoder], tuple[Subscription, DetectorSettings]]:
-        """Copied and pickled by what it is made of: parsers in C cannot be."""
-        return Decoder, self._made_of
+        """Copies and pickles its arguments: the parsers in C cannot be pickled."""
+        return Decoder, self._arguments
 
     def decode(self, record: SourceRecord) -> tuple[list[Observation], list[DeadLetter]]:
         """`read`, the rows of columns one by one."""
-        found, letters = self.read(record)
+        found, dead_letters = self.read(record)
         observations: list[Observation] = []
         for part in found:
             observations += [part] if isinstance(part, Observation) else map(part.observation, range(len(part)))
-        return observations, letters
+        return observations, dead_letters
 
     def read(self, record: SourceRecord) -> tuple[list[Observation | Block], list[DeadLetter]]:
-        """Never raises, whatever the bytes; an answer is never empty on both sides.
+        """Never raises, whatever the bytes; at least one of the two lists has an element.
 
-        The event time is not compared with a record time that the source does not know (timestamp_ns <= 0).
+        An event time too far ahead is found only where the source knows the record's own time (timestamp_ns > 0).
         """
         value = record.value
         try:
@@ -129,18 +127,18 @@ class Decoder:
             self._check_count(parsed)
         except RecordError as error:
             return [], [DeadLetter(record, error.reason, error.message)]
-        findings = Findings()
+        result = DecodeResult()
         for index, row in enumerate(parsed):
             try:
                 series = self._series(record, row.series)
                 time_ns = self._time(record, row.time)
-                findings.observations.append(Observation(series, time_ns, self._typed_readings(row.values)))
+                result.observations.append(Observation(series, time_ns, self._typed_readings(row.values)))
             except RecordError as error:
-                findings.fault(f"element {index}", error)
-        return findings.result(record)
+                result.add_fault(f"element {index}", error)
+        return result.observations, result.dead_letters(record)
 
     def _fast(self, value: bytes) -> Any:
-        """A typed row, a non-empty list of rows, or None: not for this path."""
+        """A typed row, a non-empty list of rows, or None: the slow path must parse it."""
         if self._rows is None:
             return None
         try:
@@ -155,10 +153,10 @@ class Decoder:
         self._check_channels(readings)
         if None in readings.values():
             return {channel: _NAN if v is None else v for channel, v in readings.items()}
-        return readings  # type: ignore[return-value]  # no None is left in it
+        return readings  # type: ignore[return-value]  # it holds no None
 
     def _check_count(self, observations: list[Any]) -> None:
-        """Few bytes make an observation, and an observation takes many."""
+        """Besides the limit of bytes: an observation needs few bytes in a record, and many in memory."""
         if len(observations) > self._max_observations:
             raise RecordError(
                 "too_many_observations",
@@ -177,7 +175,7 @@ class Decoder:
         self._names.check("channel", readings.keys())
 
     def _series(self, record: SourceRecord, series: Any) -> str:
-        """The series of the payload, else of the record's key."""
+        """The series in the payload, else the record's key."""
         if series is None:
             if not record.key:
                 raise RecordError(
@@ -209,39 +207,39 @@ class Decoder:
         return time_ns
 
     def _slow(self, record: SourceRecord, value: bytes) -> tuple[list[Observation | Block], list[DeadLetter]]:
-        """Columns, flat objects and whatever the typed rows refused."""
-        findings = Findings()
+        """Columns, flat objects, and whatever the typed rows refused."""
+        result = DecodeResult()
         if self._columns is not None:
             try:
                 parsed = self._columns.decode(value)
             except _REFUSED:
                 pass
             else:
-                self._typed_columns(record, parsed, findings)
-                return findings.result(record)
+                self._typed_columns(record, parsed, result)
+                return result.observations, result.dead_letters(record)
         document = self._parse(value)
         if not isinstance(document, list):
-            self._element(record, document, "", findings)
+            self._element(record, document, "", result)
         elif not document:
             raise RecordError("empty", "expected observations, found an array of none")
         else:
             self._check_count(document)
             for index, element in enumerate(document):
-                self._element(record, element, f"element {index}", findings)
-        return findings.result(record)
+                self._element(record, element, f"element {index}", result)
+        return result.observations, result.dead_letters(record)
 
-    def _typed_columns(self, record: SourceRecord, parsed: Any, findings: Findings) -> None:
+    def _typed_columns(self, record: SourceRecord, parsed: Any, result: DecodeResult) -> None:
         block = self._block(record, parsed)
         if block is not None:
-            findings.observations.append(block)
+            result.observations.append(block)
             return
         try:
-            self._add_columns(record, (parsed.series, parsed.times, parsed.values), "", findings)
+            self._add_columns(record, (parsed.series, parsed.times, parsed.values), "", result)
         except RecordError as error:
-            findings.fault("", error)
+            result.add_fault("", error)
 
     def _block(self, record: SourceRecord, parsed: Any) -> Block | None:
-        """Columns without a fault, times whole numbers; None = to be judged row by row."""
+        """Columns without a fault, times whole numbers; None = each row must be checked."""
         times, columns = parsed.times, parsed.values
         if not 0 < len(times) <= self._max_observations or set(map(type, times)) != {int}:
             return None
@@ -258,7 +256,7 @@ class Decoder:
         values = np.array(list(columns.values()), dtype=np.float64).T  # null becomes NaN
         return Block(series, np.array(times, dtype=np.int64) * UNIT_NS[self._unit], tuple(columns), values)
 
-    def _element(self, record: SourceRecord, element: Any, place: str, findings: Findings) -> None:
+    def _element(self, record: SourceRecord, element: Any, where: str, result: DecodeResult) -> None:
         """One untyped object: a row, columns, or a flat object."""
         try:
             if not isinstance(element, dict):
@@ -267,17 +265,17 @@ class Decoder:
             times = element.get(self._times_field) if self._times_field else None
             readings = self._values_of(element)
             if time is None and times is not None:
-                self._add_columns(record, (series, times, as_columns(readings)), place, findings)
+                self._add_columns(record, (series, times, as_columns(readings)), where, result)
                 return
             name, time_ns = self._series(record, series), self._time(record, time)
             self._check_channels(readings)
             values = {channel: as_reading(channel, v) for channel, v in readings.items()}
-            findings.observations.append(Observation(name, time_ns, values))
+            result.observations.append(Observation(name, time_ns, values))
         except RecordError as error:
-            findings.fault(place, error)
+            result.add_fault(where, error)
 
     def _values_of(self, element: dict[str, Any]) -> dict[str, Any]:
-        """The readings of an object; of a flat one every number beside the series and the time."""
+        """The readings of an object; in a flat one every number except series and time."""
         if not self._values_field:
             own = (self._series_field, self._time_field)
             return {k: v for k, v in element.items() if k not in own and type(v) in (int, float)}
@@ -290,9 +288,9 @@ class Decoder:
         return readings
 
     def _add_columns(
-        self, record: SourceRecord, parts: tuple[Any, Any, dict[str, list[Any]]], place: str, findings: Findings
+        self, record: SourceRecord, parts: tuple[Any, Any, dict[str, list[Any]]], where: str, result: DecodeResult
     ) -> None:
-        """Rows of columns [row] of equal length, each row's time judged on its own. `parts`: series, times, columns."""
+        """Adds rows of columns [row] of equal length, checking each row's time. `parts`: series, times, columns."""
         series, times, columns = parts
         if not isinstance(times, list):
             raise RecordError("wrong_type", f"{self._times_field!r}: expected an array, found {describe_found(times)}")
@@ -311,6 +309,6 @@ class Decoder:
         for index, (time, row) in enumerate(zip(times, zip(*readings, strict=True), strict=True)):
             try:
                 values = dict(zip(columns, row, strict=True))
-                findings.observations.append(Observation(name, self._time(record, time), values))
+                result.observations.append(Observation(name, self._time(record, time), values))
             except RecordError as error:
-                findings.fault(f"{place}, row {index}" if place else f"row {index}", error)
+                result.add_fault(f"{where}, row {index}" if where else f"row {index}", error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from stream_ad.errors import DataError
 from stream_ad.records import Table
 from stream_ad.settings import TimeUnit
-from stream_ad.timestamps import UNIT_NS
+from stream_ad.timestamps import UNIT_NS, iso_utc
 
 __all__ = ["TimeFormat", "encode_observation", "table_records", "table_times"]
 
@@ -40,8 +39,7 @@ def encode_observation(
 
 def _time(time_ns: int, time_format: TimeFormat) -> int | str:
     if time_format == "iso":
-        seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+        return iso_utc(time_ns, 9)
     number, rest = divmod(time_ns, UNIT_NS[time_format])
     if rest:
         raise DataError(f"expected a time in whole {time_format}, found {time_ns} ns", hint="use a finer time unit")

@@ -1,4 +1,4 @@
-"""JSON values of unknown shape: read them leniently, judge them, and describe them in a dead letter."""
+"""The slow path: JSON of unknown shape, parsed leniently and checked value by value."""
 
 from __future__ import annotations
 
@@ -10,24 +10,17 @@ from typing import Any
 
 from stream_ad.errors import SHOWN_CHARS, RecordError, describe_found, shorten
 
-__all__ = [
-    "MAX_READING",
-    "NameCheck",
-    "as_columns",
-    "as_reading",
-    "check_utf8",
-    "parse_json",
-]
+__all__ = ["MAX_READING", "NameCheck", "as_columns", "as_reading", "check_utf8", "parse_json"]
 
 MAX_READING = 3.4028234663852886e38  # what float32 can hold
 _CACHED_NAMES = 65_536
-_LONGEST_INT = 400  # digits; longer integers are beyond float64, hence read as infinite floats
+_MAX_INT_DIGITS = 400  # longer integers are beyond float64, hence parsed as infinite floats
 # C0, DEL and C1 controls, line and paragraph separators, and lone surrogates, which no sink can encode
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def check_utf8(value: bytes) -> None:
-    """RecordError broken_json. Needed before msgspec, which takes any bytes in fields that it passes over."""
+    """RecordError broken_json. Trap: msgspec does not check the bytes of fields that it skips."""
     if value.isascii():
         return
     try:
@@ -38,7 +31,7 @@ def check_utf8(value: bytes) -> None:
 
 
 def parse_json(value: bytes) -> Any:
-    """The slow, lenient reading: NaN, Infinity, numbers out of range and a byte order mark pass.
+    """Accepts what msgspec refuses: NaN, Infinity, numbers out of range, a byte order mark.
 
     RecordError broken_json: not UTF-8, not JSON, or nested too deep.
     """
@@ -53,7 +46,7 @@ def parse_json(value: bytes) -> Any:
 
 
 def _parse_int(text: str) -> int | float:
-    return int(text) if len(text) <= _LONGEST_INT else float(text)
+    return int(text) if len(text) <= _MAX_INT_DIGITS else float(text)
 
 
 def as_reading(channel: str, reading: object) -> float:
@@ -71,7 +64,7 @@ def as_reading(channel: str, reading: object) -> float:
 
 
 def as_columns(readings: dict[str, Any]) -> dict[str, list[Any]]:
-    """The same, each channel's readings checked to be an array. RecordError wrong_type."""
+    """`readings`, once every channel's readings are known to be an array. RecordError wrong_type."""
     for channel, column in readings.items():
         if not isinstance(column, list):
             found = describe_found(column)
@@ -82,15 +75,15 @@ def as_columns(readings: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 class NameCheck:
-    """Names of series and channels: 1..max_chars characters, none of them a control. Remembers good ones (bounded)."""
+    """Names of series and channels: 1..max_chars characters, no control characters. Caches valid names (bounded)."""
 
     def __init__(self, max_chars: int) -> None:
         self._max_chars = max_chars
-        self._good: set[str] = set()
+        self._valid: set[str] = set()
 
     def check(self, kind: str, names: AbstractSet[str]) -> None:
-        """RecordError bad_name for the first that is not a name."""
-        if names <= self._good:
+        """RecordError bad_name for the first invalid name."""
+        if names <= self._valid:
             return
         for name in names:
             if not 1 <= len(name) <= self._max_chars:
@@ -100,6 +93,6 @@ class NameCheck:
             if _FORBIDDEN.search(name):
                 found = describe_found(name)
                 raise RecordError("bad_name", f"{kind} name: expected no control characters, found {found}")
-        if len(self._good) + len(names) > _CACHED_NAMES:
-            self._good.clear()
-        self._good.update(names)
+        if len(self._valid) + len(names) > _CACHED_NAMES:
+            self._valid.clear()
+        self._valid.update(names)

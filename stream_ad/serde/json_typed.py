@@ -1,4 +1,4 @@
-"""The payload's shapes as types of msgspec, whose decoding in C is the fast path."""
+"""The fast path: the payload's shapes as msgspec types, which msgspec decodes in C."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["typed_decoders"]
 def typed_decoders(
     subscription: Subscription, times_field: str | None
 ) -> tuple[msgspec.json.Decoder[Any] | None, msgspec.json.Decoder[Any] | None]:
-    """Decoders of rows (object or array of objects) and of columns; None where the lenient reading must do.
+    """Decoders of rows (object or array of objects) and of columns; None where only the slow path can parse.
 
-    ConfigError when a field's name cannot be one.
+    ConfigError when a field's name cannot name a JSON field.
     """
     if not subscription.values_field:
         return None, None

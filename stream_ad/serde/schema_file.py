@@ -1,4 +1,4 @@
-"""The file that a subscription's schema is in, and the words for what is wrong with it."""
+"""Reading a subscription's schema file, and the errors about it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ __all__ = ["bad_schema", "missing_library", "read_schema_file"]
 
 
 def read_schema_file(subscription: Subscription) -> bytes:
-    """Its bytes. ConfigError when it cannot be read."""
+    """The file's bytes. ConfigError when it cannot be read."""
     path = subscription.schema_file
     assert path is not None
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{_place(subscription)} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{_location(subscription)} cannot be read: {error.strerror}") from None
 
 
 def bad_schema(subscription: Subscription, expected: str, found: str, *, hint: str = "") -> ConfigError:
-    return ConfigError(f"{_place(subscription)}: expected {expected}, found {found}", hint=hint)
+    return ConfigError(f"{_location(subscription)}: expected {expected}, found {found}", hint=hint)
 
 
 def missing_library(subscription: Subscription, library: str) -> ConfigError:
-    """The extra is called as the format is."""
+    """Trap: the extra to install has the format's name, not the library's."""
     return ConfigError(
         f"subscription of {subscription.topic!r}: format {subscription.format!r} needs {library}, "
         "which is not installed",
@@ -31,5 +31,5 @@ def missing_library(subscription: Subscription, library: str) -> ConfigError:
     )
 
 
-def _place(subscription: Subscription) -> str:
+def _location(subscription: Subscription) -> str:
     return f"subscription of {subscription.topic!r}: schema_file {subscription.schema_file}"

@@ -1,7 +1,7 @@
-"""Telegraf JSON, InfluxDB line protocol and readings one by one -> the objects that the decoder judges.
+"""Telegraf JSON, InfluxDB line protocol and one-reading messages -> the objects that the decoder checks.
 
-A metric's series is its measurement with its tags, sorted: `cpu,core=0,host=a`. Text fields are no readings. A message
-of one reading has the series' name in a field or in the record's key, and the channel's in a field of its own.
+A metric's series is its measurement with its tags, sorted: `cpu,core=0,host=a`. Text fields are ignored. A one-reading
+message names its series in a field or in the record's key, and its channel in another field.
 Formats: Telegraf's `json` serializer; https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/
 """
 
@@ -39,14 +39,14 @@ class PayloadParser:
             raise ConfigError(f"format {subscription.format!r} needs values_field, found an empty one")
         self._fields = (subscription.series_field, subscription.time_field, subscription.values_field)
         self._reading = (subscription.channel_field, subscription.value_field)
-        own = [subscription.series_field, subscription.time_field, *self._reading]
-        if subscription.format == "sensor" and len(set(own)) != len(own):
-            raise ConfigError(f"the fields of format 'sensor' must differ, found {own}")
+        named = [subscription.series_field, subscription.time_field, *self._reading]
+        if subscription.format == "sensor" and len(set(named)) != len(named):
+            raise ConfigError(f"the fields of format 'sensor' must differ, found {named}")
         formats = {"telegraf": _telegraf, "line": _lines, "sensor": self._sensors}
         self._metrics: Callable[[bytes], list[Metric]] = formats[subscription.format]
 
     def parse(self, value: bytes) -> list[dict[str, Any]]:
-        """Metrics under the subscription's field names. RecordError: one bad metric refuses the record whole."""
+        """Metrics under the subscription's field names. RecordError: one bad metric rejects the whole record."""
         return [dict(zip(self._fields, metric, strict=True)) for metric in self._metrics(value)]
 
     def _sensors(self, value: bytes) -> list[Metric]:
@@ -75,14 +75,14 @@ def _telegraf(value: bytes) -> list[Metric]:
     return [_metric(metric, f"metric {index}") for index, metric in enumerate(batch)]
 
 
-def _metric(metric: Any, place: str) -> Metric:
+def _metric(metric: Any, where: str) -> Metric:
     if not isinstance(metric, dict):
-        raise RecordError("wrong_type", f"{place}: expected an object, found {describe_found(metric)}")
+        raise RecordError("wrong_type", f"{where}: expected an object, found {describe_found(metric)}")
     name, tags, fields = metric.get("name"), metric.get("tags", {}), metric.get("fields")
     for key, found, kind in (("name", name, str), ("tags", tags, dict), ("fields", fields, dict)):
         if not isinstance(found, kind):
             wanted = "text" if kind is str else "an object"
-            raise RecordError("wrong_type", f"{place}: {key!r}: expected {wanted}, found {describe_found(found)}")
+            raise RecordError("wrong_type", f"{where}: {key!r}: expected {wanted}, found {describe_found(found)}")
     assert isinstance(name, str)
     assert isinstance(fields, dict)
     readings = {k: float(v) if isinstance(v, bool) else v for k, v in fields.items() if not isinstance(v, str)}
@@ -94,10 +94,10 @@ def _lines(value: bytes) -> list[Metric]:
     return [_line(text, f"line {n}") for n, text in enumerate(lines, 1) if text and not text.startswith("#")]
 
 
-def _line(text: str, place: str) -> Metric:
+def _line(text: str, where: str) -> Metric:
     found = _MEASUREMENT.match(text)
     if found is None:
-        raise _bad(place, "a measurement", text)
+        raise _bad(where, "a measurement", text)
     name, tags = found[0], {}
     end = found.end()
     while tag := _TAG.match(text, end):
@@ -106,19 +106,19 @@ def _line(text: str, place: str) -> Metric:
     separator = " "
     while text[end : end + 1] == separator and (field := _FIELD.match(text, end + 1)):
         if not field[2].startswith('"'):
-            readings[_plain(field[1])] = _number(field[2], place)
+            readings[_plain(field[1])] = _number(field[2], where)
         end, separator = field.end(), ","
     time = _TIME.fullmatch(text, end)
     if separator == " " or (time is None and end < len(text)):
-        raise _bad(place, "measurement,tags fields time", text[end:])
+        raise _bad(where, "measurement,tags fields time", text[end:])
     return _series(_plain(name), tags), int(time[1]) if time else None, readings
 
 
-def _number(text: str, place: str) -> float:
+def _number(text: str, where: str) -> float:
     if text in _BOOLEANS:
         return _BOOLEANS[text]
     if (number := _NUMBER.fullmatch(text)) is None:
-        raise _bad(place, "a number, a boolean or quoted text", text)
+        raise _bad(where, "a number, a boolean or quoted text", text)
     return float(number[1])
 
 
@@ -130,5 +130,5 @@ def _series(name: str, tags: dict[str, str]) -> str:
     return ",".join([name, *(f"{key}={tags[key]}" for key in sorted(tags))])
 
 
-def _bad(place: str, expected: str, found: str) -> RecordError:
-    return RecordError("bad_line", f"{place}: expected {expected}, found {describe_found(found)}")
+def _bad(where: str, expected: str, found: str) -> RecordError:
+    return RecordError("bad_line", f"{where}: expected {expected}, found {describe_found(found)}")

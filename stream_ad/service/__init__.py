@@ -1,4 +1,4 @@
-"""The page and the HTTP API over what a config names: series, scores, alerts, live."""
+"""The web page and the HTTP API of an installation: series, scores and alerts, live."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings to an ASGI application."""
+"""The ASGI application of the service."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from stream_ad.service.auth import Access, Admin
 from stream_ad.service.dependencies import AppState, StateDep
 from stream_ad.service.live_feed import Feed
 from stream_ad.service.middleware import AccessMiddleware, HttpMetrics, problem
+from stream_ad.service.publisher import SharedPublisher
 from stream_ad.service.schemas import Problem
 from stream_ad.settings import Settings
 from stream_ad.wiring import group_lag, open_store
@@ -31,25 +32,27 @@ __all__ = ["make_app"]
 
 SESSION_S = 7 * 86_400
 _PROBLEMS = {
-    401: "no token, or nobody's",
-    403: "a role too low",
-    422: "not as described here",
+    401: "no token, or an unknown one",
+    403: "the role is not sufficient",
+    422: "the request is invalid",
     429: "too many requests",
-    503: "store or broker away",
+    503: "the store or the broker is unreachable",
 }
 _STATUS = {ConfigError: 422, DataError: 422, UnavailableError: 503, AccessError: 502}
 
 
 def make_app(settings: Settings) -> FastAPI:
-    """The page and the API. ConfigError when nobody could come in, or everybody. The store is opened at its start."""
+    """The page and the API; the store is opened at startup. ConfigError: no user has a token, or none is needed from
+    other machines."""
     serve = settings.serve
-    access, measures = Access(settings), HttpMetrics()
+    access, metrics = Access(settings), HttpMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = await asyncio.to_thread(open_store, settings)
         feed = Feed(settings, store, serve.streams)
-        app.state.app_state = AppState(settings, store, feed, access, measures, lambda: group_lag(settings))
+        publisher = SharedPublisher(settings)
+        app.state.app_state = AppState(settings, store, feed, access, metrics, publisher, lambda: group_lag(settings))
         feed.start()
         try:
             yield
@@ -57,6 +60,7 @@ def make_app(settings: Settings) -> FastAPI:
             feed.close()
             await asyncio.to_thread(feed.join)
             store.sink.close()
+            await asyncio.to_thread(publisher.close)
 
     app = FastAPI(
         title="stream-ad",
@@ -66,19 +70,19 @@ def make_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json",
         responses={
-            status: {"model": Problem, "description": said, "content": {"application/problem+json": {}}}
-            for status, said in _PROBLEMS.items()
+            status: {"model": Problem, "description": description, "content": {"application/problem+json": {}}}
+            for status, description in _PROBLEMS.items()
         },
     )
     app.state.access = access
     app.include_router(api.router)
     app.include_router(pages.router)
-    _watched(app)
+    _add_operations(app)
     app.mount("/static", StaticFiles(directory=pages.HERE / "static"), name="static")
-    _errors(app)
+    _add_error_handlers(app)
     https = serve.ssl_cert_file is not None
     app.add_middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5)
-    app.add_middleware(AccessMiddleware, access=access, measures=measures, https=https)
+    app.add_middleware(AccessMiddleware, access=access, metrics=metrics, https=https)
     app.add_middleware(
         SessionMiddleware,
         secret_key=access.key,
@@ -87,35 +91,35 @@ def make_app(settings: Settings) -> FastAPI:
         same_site="lax",
         https_only=https,
     )
-    if serve.local or serve.hosts:  # so that a foreign name that leads here gets nothing
+    if serve.local or serve.hosts:  # against DNS rebinding
         names = {serve.host, "127.0.0.1", "localhost", "[::1]", *serve.hosts}
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(names))
     return app
 
 
-def _watched(app: FastAPI) -> None:
+def _add_operations(app: FastAPI) -> None:
     @app.get("/healthz", tags=["operations"])
     def healthz() -> dict[str, str]:
-        """200 while it answers at all; open to everybody."""
+        """200 while the service responds; needs no token."""
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["operations"])
-    def readyz(who: Admin, state: StateDep) -> dict[str, bool]:
-        """200 once the store answers, else 503 and why."""
+    def readyz(principal: Admin, state: StateDep) -> dict[str, bool]:
+        """200 when the store responds, else 503 with the reason."""
         state.store.scores.score_extent("", 0, 1)
         return {"ready": True}
 
     @app.get("/metrics", tags=["operations"])
-    def metrics(who: Admin, state: StateDep) -> Response:
-        """Prometheus text of the service's own requests."""
-        return Response(generate_latest(state.measures.registry), media_type=CONTENT_TYPE_LATEST)
+    def metrics(principal: Admin, state: StateDep) -> Response:
+        """Prometheus metrics of the HTTP requests."""
+        return Response(generate_latest(state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _errors(app: FastAPI) -> None:
-    """Every error in one form, and none with more than its sender knew."""
+def _add_error_handlers(app: FastAPI) -> None:
+    """Turns every error into a problem document (RFC 9457) without internal details."""
 
     @app.exception_handler(StreamAdError)
-    def ours(request: Request, error: StreamAdError) -> Response:
+    def product_error(request: Request, error: StreamAdError) -> Response:
         status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
         wait_s = error.retry_after_s if isinstance(error, UnavailableError) else None
         return problem(
@@ -123,10 +127,10 @@ def _errors(app: FastAPI) -> None:
         )
 
     @app.exception_handler(HTTPException)
-    def http(request: Request, error: HTTPException) -> Response:
+    def http_error(request: Request, error: HTTPException) -> Response:
         return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> Response:
-        told = (f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
-        return problem(422, "the request is not as /docs has it", "; ".join(told))
+    def invalid_request(request: Request, error: RequestValidationError) -> Response:
+        problems = (f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in error.errors())
+        return problem(422, "the request does not match /docs", "; ".join(problems))

@@ -1,4 +1,4 @@
-"""What the routes work with, opened once for all of them."""
+"""The state that all routes share."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from stream_ad.records import GroupLag
 from stream_ad.service.auth import Access
 from stream_ad.service.live_feed import Feed
 from stream_ad.service.middleware import HttpMetrics
+from stream_ad.service.publisher import SharedPublisher
 from stream_ad.settings import Settings
 from stream_ad.wiring import Store
 
@@ -20,13 +21,14 @@ __all__ = ["AppState", "StateDep"]
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """lag: how far the workers are behind; None without a broker."""
+    """Opened at startup. lag: reads the consumer lag of the workers; None without a broker."""
 
     settings: Settings
     store: Store
     feed: Feed
     access: Access
-    measures: HttpMetrics
+    metrics: HttpMetrics
+    publisher: SharedPublisher
     lag: Callable[[], list[GroupLag] | None]
 
 

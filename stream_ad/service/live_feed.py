@@ -1,4 +1,4 @@
-"""What pages are told live, worked out once for all of them: alert events, series whose state changed, the lag."""
+"""Live events for all open pages: alert events, and series whose state changed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from stream_ad.wiring import Store
 __all__ = ["Event", "Feed"]
 
 log = logging.getLogger(__name__)
-WATCH_S, AGAIN_S = 2.0, 2.0
-SHARE = 10  # of the time goes by for each time that reading the states takes
-KEPT, QUEUED = 1_000, 1_000
+POLL_S, RETRY_S = 2.0, 2.0
+POLL_FACTOR = 10  # the interval is at least this multiple of the time that reading the states takes
+HISTORY, QUEUED = 1_000, 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """kind: alert | series | reset (something may have been missed: read anew). data: JSON; id: for who comes back."""
+    """kind: alert | series | reset (events may have been lost: reload). data: JSON; id: for Last-Event-ID."""
 
     kind: str
     data: Any
@@ -38,20 +38,22 @@ class Event:
 
 
 class Feed:
-    """Listeners take events from a queue each; one that does not keep up is let go, and comes again.
+    """Publishes events to one queue per listener; a listener whose queue is full is disconnected and must reconnect.
 
-    `start` on the event loop, once; `close` from any thread. UnavailableError when there are `places` listeners.
+    Call `start` once, on the event loop; `close` is thread-safe. At most `max_listeners` listeners.
     """
 
-    def __init__(self, settings: Settings, store: Store, places: int) -> None:
-        self._settings, self._store, self._places = settings, store, places
+    def __init__(self, settings: Settings, store: Store, max_listeners: int) -> None:
+        self._settings, self._store, self._max_listeners = settings, store, max_listeners
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listeners: set[asyncio.Queue[Event | None]] = set()
         self._boot, self._count = secrets.token_hex(4), 0
-        self._past: deque[Event] = deque(maxlen=KEPT)
-        self._closed, self._wanted = threading.Event(), threading.Event()
+        self._past: deque[Event] = deque(maxlen=HISTORY)
+        self._closed, self._has_listeners = threading.Event(), threading.Event()
         self._client: Client | None = None
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._follow, self._watch)]
+        self._threads = [
+            threading.Thread(target=work, daemon=True) for work in (self._stream_alerts, self._poll_statuses)
+        ]
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -59,13 +61,13 @@ class Feed:
             thread.start()
 
     def close(self) -> None:
-        """Lets every listener go."""
+        """Disconnects every listener and stops the threads."""
         self._closed.set()
-        self._wanted.set()
+        self._has_listeners.set()
         client = self._client
         if client is not None:
             client.unfollow()
-        self._tell(None)
+        self._publish(None)
 
     def join(self) -> None:
         for thread in self._threads:
@@ -74,36 +76,36 @@ class Feed:
 
     @contextmanager
     def listen(self, last_id: str = "") -> Iterator[asyncio.Queue[Event | None]]:
-        """A queue of events, None = it is over. last_id: the last event that the listener had before."""
-        if len(self._listeners) >= self._places:
-            raise UnavailableError(f"{self._places} live streams are open (serve.streams)", retry_after_s=10)
-        queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUED + KEPT)
+        """A queue of events that ends with None. last_id: the listener's last event. UnavailableError: too many."""
+        if len(self._listeners) >= self._max_listeners:
+            raise UnavailableError(f"{self._max_listeners} live streams are open (serve.streams)", retry_after_s=10)
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUED + HISTORY)
         for event in self._missed(last_id):
             queue.put_nowait(event)
         if self._closed.is_set():
             queue.put_nowait(None)
         self._listeners.add(queue)
-        self._wanted.set()
+        self._has_listeners.set()
         try:
             yield queue
         finally:
             self._listeners.discard(queue)
             if not self._listeners and not self._closed.is_set():
-                self._wanted.clear()
+                self._has_listeners.clear()
 
     def _missed(self, last_id: str) -> list[Event]:
         if not last_id:
             return []
         past = list(self._past)
-        known = [place for place, event in enumerate(past) if event.id == last_id]
+        known = [index for index, event in enumerate(past) if event.id == last_id]
         if known:
             return past[known[0] + 1 :]
         nothing_since = last_id == f"{self._boot}-{self._count}"
         return [] if nothing_since else [Event("reset", {}, f"{self._boot}-{self._count}")]
 
-    # ---- told to the event loop by the two threads
+    # ---- the two threads publish to the event loop
 
-    def _tell(self, event: Event | None) -> None:
+    def _publish(self, event: Event | None) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._put, event)
 
@@ -113,7 +115,7 @@ class Feed:
             event = Event(event.kind, event.data, f"{self._boot}-{self._count}")
             self._past.append(event)
         for queue in list(self._listeners):
-            if event is None or queue.qsize() >= QUEUED + KEPT - 1:
+            if event is None or queue.qsize() >= QUEUED + HISTORY - 1:
                 self._listeners.discard(queue)
                 while event is not None and not queue.empty():
                     queue.get_nowait()
@@ -121,42 +123,42 @@ class Feed:
             else:
                 queue.put_nowait(event)
 
-    def _follow(self) -> None:
-        """Alert events, from the topic or from the embedded store."""
+    def _stream_alerts(self) -> None:
+        """Alert events from the topic, or from the embedded store."""
         broken = False
         while not self._closed.is_set():
             with Client(self._settings) as self._client:
-                if self._closed.is_set():  # `close` may have met the client before
+                if self._closed.is_set():  # `close` may have run before `_client` was set
                     return
                 try:
-                    coming = self._client.alerts(follow=True)
+                    events = self._client.alerts(follow=True)
                     if broken:
-                        self._tell(Event("reset", {}))
+                        self._publish(Event("reset", {}))
                     broken = False
-                    for alert in coming:
-                        self._tell(Event("alert", alert_document(alert)))
+                    for alert in events:
+                        self._publish(Event("alert", alert_document(alert)))
                 except StreamAdError as error:
                     if not broken:
-                        log.warning("%s; alerts are followed again later", error)
+                        log.warning("%s; the alert stream is retried", error)
                     broken = True
-            self._closed.wait(AGAIN_S)
+            self._closed.wait(RETRY_S)
 
-    def _watch(self) -> None:
-        """States of series that changed, while somebody listens."""
+    def _poll_statuses(self) -> None:
+        """Series whose state changed, while there are listeners."""
         known: dict[str, SeriesStatus] | None = None
         while not self._closed.is_set():
-            self._wanted.wait()
+            self._has_listeners.wait()
             if self._closed.is_set():
                 return
             begun = time.monotonic()
             try:
                 found = {status.series: status for status in self._store.statuses.statuses()}
             except StreamAdError as error:
-                log.warning("%s; states of series are read again later", error)
+                log.warning("%s; reading the series' states is retried", error)
             else:
                 before = found if known is None else known
                 changed = [status_document(one) for name, one in found.items() if before.get(name) != one]
                 if changed:
-                    self._tell(Event("series", changed))
+                    self._publish(Event("series", changed))
                 known = found
-            self._closed.wait(max(WATCH_S, SHARE * (time.monotonic() - begun)))
+            self._closed.wait(max(POLL_S, POLL_FACTOR * (time.monotonic() - begun)))

@@ -1,4 +1,4 @@
-"""What every request passes on its way in and every answer on its way out: access, headers, measures."""
+"""ASGI middleware: access control, security headers, metrics."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HEADERS = {
 
 
 class HttpMetrics:
-    """Requests by route, never by address or series. text: (name, kind, labels, meaning) of each, for the docs."""
+    """Metrics of requests by route; addresses and series are no labels."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -49,16 +49,16 @@ class HttpMetrics:
 
 
 def problem(status: int, title: str, detail: str = "", headers: dict[str, str] | None = None) -> Response:
-    """An error as RFC 9457 has it."""
+    """An error response as RFC 9457 defines it."""
     body = {"status": status, "title": title, **({"detail": detail} if detail else {})}
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
 class AccessMiddleware:
-    """ASGI middleware. Puts who asks into `request.state.who`; sessions must be known before it."""
+    """Sets `request.state.principal`, refuses, adds headers and counts. Must run inside SessionMiddleware."""
 
-    def __init__(self, app: ASGIApp, access: Access, measures: HttpMetrics, *, https: bool) -> None:
-        self._app, self._access, self._measures = app, access, measures
+    def __init__(self, app: ASGIApp, access: Access, metrics: HttpMetrics, *, https: bool) -> None:
+        self._app, self._access, self._metrics = app, access, metrics
         self._headers = HEADERS | ({"Strict-Transport-Security": "max-age=31536000"} if https else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,25 +81,25 @@ class AccessMiddleware:
         await (self._refused(scope) or self._app)(scope, receive, sent)
 
     def _refused(self, scope: Scope) -> Response | None:
-        """None = go on."""
+        """The response to a refused request; None = allowed."""
         try:
-            who = self._access.who(scope)
-            scope.setdefault("state", {})["who"] = who
+            user = self._access.authenticate(scope)
+            scope.setdefault("state", {})["principal"] = user
             path = scope["path"]
             if path in OPEN_PATHS:
                 return None
-            if who is None:
-                return self._let_in(scope)
+            if user is None:
+                return self._sign_in(scope)
         except RefusedError as refusal:
-            self._measures.refused.labels(str(refusal.status)).inc()
+            self._metrics.refused.labels(str(refusal.status)).inc()
             headers = {"Retry-After": str(math.ceil(refusal.retry_after_s))} if refusal.retry_after_s else {}
             if refusal.status == 401:
                 headers["WWW-Authenticate"] = "Bearer"
             return problem(refusal.status, refusal.reason, headers=headers)
         return None
 
-    def _let_in(self, scope: Scope) -> Response:
-        """A link that holds the token, as `serve` prints it, becomes a session; a browser else goes to /login."""
+    def _sign_in(self, scope: Scope) -> Response:
+        """Turns a link with a token, as `serve` prints it, into a session; sends other browsers to /login."""
         query, path = QueryParams(scope["query_string"]), scope["path"]
         page = scope["method"] == "GET" and not path.startswith(
             ("/api/", "/metrics", "/readyz", "/openapi", "/static/")
@@ -117,6 +117,6 @@ class AccessMiddleware:
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        self._measures.requests.labels(route, str(status)).inc()
-        self._measures.seconds.labels(route).observe(seconds)
+        self._metrics.requests.labels(route, str(status)).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
         log.debug("%s %s %d %.0f ms", scope["method"], scope["path"], status, 1000 * seconds)

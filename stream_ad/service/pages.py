@@ -1,4 +1,4 @@
-"""The pages: server-rendered shells, which scripts of ours fill from the API; the charts are Plotly's."""
+"""The pages: server-rendered shells that our scripts fill from the API; charts by Plotly."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _templates = Jinja2Templates(HERE / "templates")
 
 
 def _page(request: Request, name: str, status: int = 200, **values: object) -> HTMLResponse:
-    context = {"who": request.state.who, "open": request.app.state.app_state.access.open, **values}
+    context = {"user": request.state.principal, "open": request.app.state.app_state.access.open, **values}
     return _templates.TemplateResponse(request, f"{name}.html", context, status_code=status)
 
 
 @router.get("/")
-def overview(who: Reader, request: Request) -> HTMLResponse:
+def overview(principal: Reader, request: Request) -> HTMLResponse:
     return _page(request, "series_list")
 
 
 @router.get("/series/{series:path}")
-def one_series(who: Reader, request: Request, series: str) -> HTMLResponse:
+def one_series(principal: Reader, request: Request, series: str) -> HTMLResponse:
     return _page(request, "series", series=series)
 
 
 @router.get("/alerts")
-def alerts(who: Reader, request: Request) -> HTMLResponse:
+def alerts(principal: Reader, request: Request) -> HTMLResponse:
     return _page(request, "alerts")
 
 
 @router.get("/alerts/{alert_id}")
-def alert(who: Reader, request: Request, state: StateDep, alert_id: str) -> HTMLResponse:
+def alert(principal: Reader, request: Request, state: StateDep, alert_id: str) -> HTMLResponse:
     found = state.store.alerts.alert(alert_id)
     if found is None:
         raise HTTPException(404, f"there is no alert {alert_id!r}")
@@ -52,23 +52,23 @@ def alert(who: Reader, request: Request, state: StateDep, alert_id: str) -> HTML
 
 
 @router.get("/operations")
-def operations(who: Reader, request: Request) -> HTMLResponse:
+def operations(principal: Reader, request: Request) -> HTMLResponse:
     return _page(request, "operations")
 
 
 @router.get("/docs")
-def docs(who: Reader, request: Request) -> HTMLResponse:
+def docs(principal: Reader, request: Request) -> HTMLResponse:
     return _page(request, "docs")
 
 
-# ---- who is there
+# ---- sign-in
 
 
 @router.get("/login")
-def login_form(request: Request, next: str = "/") -> Response:  # the query's word
-    if request.state.who is not None:
-        return RedirectResponse(_inside(next), 303)
-    return _page(request, "login", next=_inside(next), wrong="")
+def login_form(request: Request, next: str = "/") -> Response:  # the name of the query parameter
+    if request.state.principal is not None:
+        return RedirectResponse(_own_path(next), 303)
+    return _page(request, "login", next=_own_path(next), wrong="")
 
 
 @router.post("/login")
@@ -79,11 +79,11 @@ def login(
     next: Annotated[str, Form(max_length=2_000)] = "/",
 ) -> Response:
     try:
-        who = state.access.by_token(token.strip(), request.client.host if request.client else "?")
+        user = state.access.by_token(token.strip(), request.client.host if request.client else "?")
     except RefusedError as refusal:
-        return _page(request, "login", refusal.status, next=_inside(next), wrong=refusal.reason)
-    request.session["user"] = who.name
-    return RedirectResponse(_inside(next), 303)
+        return _page(request, "login", refusal.status, next=_own_path(next), wrong=refusal.reason)
+    request.session["user"] = user.name
+    return RedirectResponse(_own_path(next), 303)
 
 
 @router.post("/logout")
@@ -92,8 +92,8 @@ def logout(request: Request) -> Response:
     return RedirectResponse("/login", 303)
 
 
-def _inside(target: str) -> str:
-    """A place of ours; anything else would send people elsewhere."""
+def _own_path(target: str) -> str:
+    """The target if it is a path of this site, else "/": no open redirects."""
     plain = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
     return target if plain else "/"
 
@@ -102,7 +102,7 @@ def _inside(target: str) -> str:
 
 
 @router.get("/static/plotly.js")
-def plotly(who: Reader, request: Request) -> Response:
+def plotly(principal: Reader, request: Request) -> Response:
     headers = {"Cache-Control": f"private, max-age={DAY_S}", "Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
         return Response(_plotly(), media_type="text/javascript", headers=headers | {"Content-Encoding": "gzip"})
@@ -111,12 +111,12 @@ def plotly(who: Reader, request: Request) -> Response:
 
 @cache
 def _plotly() -> bytes:
-    """Compressed once: 4.8 MB become a third."""
+    """4.8 MB, compressed once to a third."""
     return gzip.compress(files("plotly").joinpath("package_data", "plotly.min.js").read_bytes(), 6)
 
 
 @router.get("/static/swagger/{name}")
-def swagger(who: Reader, name: str) -> FileResponse:
+def swagger(principal: Reader, name: str) -> FileResponse:
     if name not in ("swagger-ui-bundle.js", "swagger-ui.css"):
         raise HTTPException(404, "there is no such file")
     path = Path(str(files("fastapi_offline").joinpath("static", name)))

@@ -1,4 +1,4 @@
-"""What the API answers, as types: they are the schema that /openapi.json shows. Times are ISO-8601 UTC."""
+"""Response models of the API, the schema in /openapi.json. Times are ISO-8601 UTC."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from stream_ad.records import Alert, ScoreBatch, ScoreTrace, SeriesStatus, severity
 from stream_ad.sdk.frames import DETAILS
-from stream_ad.serde.alerts import alert_to_json, iso_utc
+from stream_ad.serde.alerts import AlertDocument, alert_to_json
+from stream_ad.timestamps import iso_utc
 
 __all__ = [
     "AlertDocument",
@@ -32,7 +33,7 @@ __all__ = [
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 has it."""
+    """An error, as RFC 9457 defines it."""
 
     status: int
     title: str
@@ -40,7 +41,7 @@ class Problem(BaseModel):
 
 
 class SeriesDocument(BaseModel):
-    """How far a series is. ready_in_slots: slots until its first score."""
+    """Progress of a series. ready_in_slots: slots until its first score."""
 
     series: str
     state: Literal["filling", "scoring"]
@@ -58,7 +59,7 @@ class SeriesDocument(BaseModel):
 
 
 class SeriesPage(BaseModel):
-    """series: in the order of their names. next: `after` of the page that follows."""
+    """series: ordered by name. next: `after` of the next page."""
 
     series: list[SeriesDocument]
     total: int
@@ -66,7 +67,7 @@ class SeriesPage(BaseModel):
 
 
 class Channel(BaseModel):
-    """One channel at the times of the page; null = no reading, or no such channel then."""
+    """One channel at the times of the page; null = no reading, or the channel did not exist."""
 
     value: list[float | None]
     expected: list[float | None]
@@ -78,8 +79,8 @@ class Channel(BaseModel):
 class Scores(BaseModel):
     """Scores in time order, column by column; 1 = the threshold.
 
-    slots: how many there are in the range that was asked for; thinned: fewer are shown, with every peak among them. The
-    columns after `severity` are there where it is not. next: `start` of the page that follows.
+    slots: number in the requested range. thinned: downsampled, with every peak, without the columns after `severity`.
+    next: `start` of the next page.
     """
 
     series: str
@@ -95,52 +96,15 @@ class Scores(BaseModel):
     next: str | None = None
 
 
-class AlertChannel(BaseModel):
-    """One channel that drives an alert, at its peak. attribution: its share."""
-
-    channel: str
-    attribution: float | None
-    actual: float | None
-    expected: float | None
-    lower: float | None
-    upper: float | None
-
-
-class AlertDocument(BaseModel):
-    """An episode, as on the alerts topic."""
-
-    id: str
-    series: str
-    rule: str
-    state: str
-    severity: str
-    start: str
-    likely_start: str
-    detected: str
-    end: str | None
-    updated: str
-    peak: str
-    peak_score: float | None
-    channels: list[AlertChannel]
-    model_version: str
-    revision: int
-    start_ns: int
-    likely_start_ns: int
-    detected_ns: int
-    end_ns: int | None
-    updated_ns: int
-    peak_ns: int
-
-
 class AlertPage(BaseModel):
-    """alerts: the newest first. next: `before` of the page that follows."""
+    """alerts: the newest first. next: `before` of the next page."""
 
     alerts: list[AlertDocument]
     next: str | None
 
 
 class Lag(BaseModel):
-    """How far the workers are behind in a partition, in records; committed null = never."""
+    """Consumer lag of the workers in a partition, in records; committed null = nothing committed yet."""
 
     topic: str
     partition: int
@@ -150,7 +114,7 @@ class Lag(BaseModel):
 
 
 class State(BaseModel):
-    """The installation at a glance. lag: null without a broker. profiles: series by the version they score with."""
+    """Overview of the installation. lag: null without a broker. profiles: number of series per profile version."""
 
     version: str
     scorer: str
@@ -170,10 +134,10 @@ def status_document(status: SeriesStatus) -> dict[str, Any]:
     def iso(time_ns: int | None) -> str | None:
         return None if time_ns is None else iso_utc(time_ns)
 
-    kept = {name: getattr(status, name) for name in SeriesDocument.model_fields if hasattr(status, name)}
+    fields = {name: getattr(status, name) for name in SeriesDocument.model_fields if hasattr(status, name)}
     times = {"first_score": iso(status.first_score_ns), "last_score": iso(status.last_score_ns)}
     step_s = None if status.step_ns is None else status.step_ns / 1e9
-    return {**kept, **times, "step_s": step_s, "channels": list(status.channels)}
+    return {**fields, **times, "step_s": step_s, "channels": list(status.channels)}
 
 
 def trace_document(trace: ScoreTrace) -> Scores:
@@ -190,11 +154,11 @@ def trace_document(trace: ScoreTrace) -> Scores:
 def scores_document(
     series: str, slots: int, batches: Iterable[ScoreBatch], *, names: Sequence[str] | None, following: str | None
 ) -> Scores:
-    """names: the channels to tell; None = all there are."""
+    """names: the channels to include; None = all."""
     batches = list(batches)
     rows = [len(batch) for batch in batches]
     known = list(dict.fromkeys(name for batch in batches for name in batch.channels))
-    told = known if names is None else [name for name in known if name in names]
+    shown = known if names is None else [name for name in known if name in names]
     scores = [score for batch in batches for score in batch.score.tolist()]
     return Scores(
         series=series,
@@ -206,7 +170,7 @@ def scores_document(
         revision=[number for batch in batches for number in batch.revision.tolist()],
         alert_id=[alert for batch in batches for alert in batch.alert_id],
         model_version=[batch.model_version for batch, n in zip(batches, rows, strict=True) for _ in range(n)],
-        channels={name: _channel(name, batches) for name in told} if told or names != [] else None,
+        channels={name: _channel(name, batches) for name in shown} if shown or names != [] else None,
         next=following,
     )
 
@@ -214,9 +178,9 @@ def scores_document(
 def _channel(name: str, batches: list[ScoreBatch]) -> Channel:
     columns: dict[str, list[float | None]] = {detail: [] for detail in DETAILS}
     for batch in batches:
-        place = batch.channels.index(name) if name in batch.channels else None
+        column = batch.channels.index(name) if name in batch.channels else None
         for detail in DETAILS:
-            columns[detail] += [None] * len(batch) if place is None else _digits(getattr(batch, detail)[:, place])
+            columns[detail] += [None] * len(batch) if column is None else _digits(getattr(batch, detail)[:, column])
     return Channel(**columns)
 
 
@@ -225,5 +189,5 @@ def _numbers(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _digits(values: NDArray[np.float32]) -> list[float | None]:
-    """As many digits as single precision has: the rest would be noise, and half of the answer."""
+    """Seven digits, the precision of float32: more would be noise, and double the response."""
     return [float(f"{number:.7g}") if math.isfinite(number) else None for number in values.tolist()]

@@ -15,12 +15,12 @@ from stream_ad.settings import Settings
 
 __all__ = ["run_service"]
 
-GOODBYE_S = 5
+SHUTDOWN_S = 5
 
 
 class _Server(uvicorn.Server):
-    """Live streams end at once when it is stopped: they would hold it otherwise. To be stopped is no failure: uvicorn
-    itself would end by the signal."""
+    """Ends live streams at the first signal, because they would delay the shutdown, and then exits with code 0, where
+    uvicorn itself would raise the signal again."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         app = self.config.app
@@ -31,9 +31,9 @@ class _Server(uvicorn.Server):
 
 
 def run_service(settings: Settings, say: Callable[[str], None]) -> None:
-    """Serves until SIGTERM or SIGINT; `say` is told the address, with a token where one was made for this start.
+    """Serves until SIGTERM or SIGINT; passes `say` the address, with the token if one was generated.
 
-    ConfigError when the address cannot be bound, or when nobody, or everybody, could come in.
+    ConfigError: the address cannot be bound, or see `make_app`.
     """
     serve = settings.serve
     app = make_app(settings)
@@ -41,8 +41,8 @@ def run_service(settings: Settings, say: Callable[[str], None]) -> None:
     scheme = "http" if serve.ssl_cert_file is None else "https"
     host = f"[{serve.host}]" if ":" in serve.host else serve.host
     address = f"{scheme}://{host}:{bound.getsockname()[1]}/"
-    made = app.state.access.made
-    say(f"serving {address}{f'?token={made}' if made else ''}")
+    token = app.state.access.generated
+    say(f"serving {address}{f'?token={token}' if token else ''}")
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -50,7 +50,7 @@ def run_service(settings: Settings, say: Callable[[str], None]) -> None:
         server_header=False,
         ssl_certfile=serve.ssl_cert_file,
         ssl_keyfile=serve.ssl_key_file,
-        timeout_graceful_shutdown=GOODBYE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
         lifespan="on",
     )
     with bound:
@@ -64,5 +64,5 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(
             f"serve: {host} port {port} cannot be bound: {error.strerror or error}",
-            hint="choose another (--port, serve.port), or 0 for a free one",
+            hint="choose another (--port, serve.port), or 0 for any free port",
         ) from None

@@ -1,4 +1,4 @@
-"""All settings: sections, loading, secrets, the template that `init` writes. Nothing here opens what it names."""
+"""All settings: sections, loading, secrets, the template of `init`. Nothing here connects to a service."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""All settings: one TOML file, every key also STREAM_AD__SECTION__KEY in the environment (which wins).
+"""Loads the settings: one TOML file; the environment variable STREAM_AD__SECTION__KEY overrides a key.
 
-Secrets come from the environment or from a file named in the TOML, never from the TOML itself, and are never printed.
+Secrets come from the environment or from a file that the TOML names, never from the TOML itself, and are never printed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DEFAULT_PATH = Path("stream-ad.toml")
 
 
 class Settings(BaseSettings):
-    """Everything together; `load_settings` is the way to get one."""
+    """All sections. Create it with `load_settings`."""
 
     model_config = SettingsConfigDict(
         env_prefix="STREAM_AD__",
@@ -97,7 +97,9 @@ class Settings(BaseSettings):
         if token is None:
             raise ConfigError(f"serve user {user.name!r} has no token", hint=hint)
         if len(token) < 16 or not (token.isascii() and token.isprintable()):
-            raise ConfigError(f"the token of serve user {user.name!r} is none: expected 16 or more of ASCII", hint=hint)
+            raise ConfigError(
+                f"the token of serve user {user.name!r} is invalid: expected >= 16 ASCII characters", hint=hint
+            )
         return token
 
     def influx_token(self) -> str:
@@ -108,15 +110,15 @@ class Settings(BaseSettings):
                 "influxdb.url is set but there is no token",
                 hint="set STREAM_AD__INFLUXDB__TOKEN or influxdb.token_file",
             )
-        if not (token.isascii() and token.isprintable()):  # else a library would print it to say so
-            raise ConfigError("influxdb.token holds a character that no token has", hint="was it copied whole?")
+        if not (token.isascii() and token.isprintable()):  # a library would print it in its error
+            raise ConfigError("influxdb.token contains an invalid character", hint="was it copied completely?")
         return token
 
 
 def read_secret(key: str, given: SecretStr | None, file: Path | None) -> str | None:
-    """The secret `key` (section.name) as given, else the text of its file; None when there is neither, or it is empty.
+    """The secret `key` (section.name): `given`, else the content of the file; None when both are missing or empty.
 
-    ConfigError when the file cannot be read. A line end at the file's end is not part of the secret.
+    ConfigError when the file cannot be read. A trailing line end of the file is not part of the secret.
     """
     if given is not None and given.get_secret_value():
         return given.get_secret_value()
@@ -131,9 +133,17 @@ def read_secret(key: str, given: SecretStr | None, file: Path | None) -> str | N
 
 
 def load_settings(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Settings:
-    """Settings from `path` (stream-ad.toml when absent and there), `overrides` ("section.key=value") on top.
+    """Settings from `path` (default: stream-ad.toml if it exists), overridden by `overrides` ("section.key=value").
 
-    ConfigError names the key, what was expected and what was found.
+    ConfigError names the key, the expected and the found value.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "stream-ad.toml")
+    ...     _ = path.write_text('subscription = [{topic = "sensors", step = "1s"}]')
+    ...     settings = load_settings(path, ("detector.false_alarms=1 per day",))
+    >>> settings.subscription[0].topic, settings.detector.false_alarms
+    ('sensors', '1 per day')
     """
     data = _read_toml(path)
     for override in overrides:
@@ -142,9 +152,9 @@ def load_settings(path: Path | None = None, overrides: tuple[str, ...] = ()) -> 
         return Settings(**data)
     except ValidationError as error:
         raise ConfigError(
-            "; ".join(_explain(e) for e in error.errors()), hint=f"mend {path or DEFAULT_PATH} or the environment"
+            "; ".join(_explain(e) for e in error.errors()), hint=f"fix {path or DEFAULT_PATH} or the environment"
         ) from None
-    except SettingsError as error:  # a variable of a whole section that is no JSON; what it holds stays unsaid
+    except SettingsError as error:  # the variable of a whole section is not JSON; its value may contain secrets
         raise ConfigError(str(error), hint="set single keys, as STREAM_AD__SECTION__KEY") from None
 
 
@@ -171,7 +181,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     section, dot, name = key.strip().partition(".")
     if not separator or not dot:
         raise ConfigError(f"expected section.key=value, found {key!r}")
-    if (section, name) in _SECRETS:  # the arguments of a process are for everyone on the machine to read
+    if (section, name) in _SECRETS:  # every user of the machine can read a process's arguments
         raise ConfigError(f"{section}.{name} cannot be given on the command line", hint=_secret_hint(section, name))
     table = data.setdefault(section, {})
     if not isinstance(table, dict):
@@ -180,7 +190,7 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: Any) -> str:
-    """One broken setting. Of a whole section, which may hold secrets, nothing that was found is shown."""
+    """One invalid setting. The value of a whole section is not shown: it may contain secrets."""
     where = tuple(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{'.'.join(where)}: unknown key"
@@ -196,7 +206,7 @@ def _secret_hint(section: str, name: str) -> str:
 
 
 def _secrets() -> frozenset[tuple[str, str]]:
-    """Section and name of every setting that is a secret."""
+    """Section and name of every secret setting."""
     models = {name: field.annotation for name, field in Settings.model_fields.items()}
     return frozenset(
         (section, name)

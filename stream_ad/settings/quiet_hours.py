@@ -1,9 +1,9 @@
-"""Times of the week in which a route stays quiet: "Mon-Fri 22:00-06:00", "Sat,Sun 00:00-24:00", "daily 12:00-13:00"."""
+"""Mute times of a route: "Mon-Fri 22:00-06:00", "Sat,Sun 00:00-24:00", "daily 12:00-13:00"."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -11,13 +11,12 @@ __all__ = ["Mute", "muted_until_ns", "parse_mute"]
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _FORM = re.compile(r"(?P<days>\S+)\s+(?P<h1>\d\d):(?P<m1>[0-5]\d)-(?P<h2>\d\d):(?P<m2>[0-5]\d)")
-_CHAIN = 16  # windows that may follow on one another: a whole week, and more
+_CHAIN = 16  # adjacent mute times that are joined: more than a week of them
 
 
 @dataclass(frozen=True, slots=True)
 class Mute:
-    """From `begin_min` to `end_min` (minutes of the day) of each day that begins it; an end not after the begin is one
-    of the next day."""
+    """From `begin_min` to `end_min` (minutes of the day) on each of `days`; an end <= begin is on the next day."""
 
     days: frozenset[int]
     begin_min: int
@@ -25,7 +24,7 @@ class Mute:
 
 
 def parse_mute(text: str) -> Mute:
-    """ValueError says what was expected."""
+    """ValueError states the expected form."""
     match = _FORM.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"expected days and times such as 'Mon-Fri 22:00-06:00', found {text!r}")
@@ -50,12 +49,11 @@ def _days(words: str, text: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def muted_until_ns(mutes: Iterable[Mute], zone: tzinfo, now_ns: int) -> int | None:
-    """When the windows that hold now, and those that follow without a gap, are over; None = now is not muted."""
-    held = list(mutes)
+def muted_until_ns(mutes: Sequence[Mute], zone: tzinfo, now_ns: int) -> int | None:
+    """End of the current mute time and of those that follow without a gap; None = not muted now."""
     until_ns: int | None = None
     for _ in range(_CHAIN):
-        ends = [end for mute in held if (end := _end_ns(mute, zone, until_ns or now_ns)) is not None]
+        ends = [end for mute in mutes if (end := _end_ns(mute, zone, until_ns or now_ns)) is not None]
         if not ends:
             break
         until_ns = max(ends)
@@ -69,6 +67,6 @@ def _end_ns(mute: Mute, zone: tzinfo, now_ns: int) -> int | None:
         begin = midnight + timedelta(minutes=mute.begin_min)
         end = midnight + timedelta(minutes=mute.end_min, days=mute.end_min <= mute.begin_min)
         if midnight.weekday() in mute.days and begin <= local < end:
-            # in the hour that a clock put back repeats, the end may seem to be over
+            # in the hour that repeats when clocks are put back, the end may already seem to be past
             return max(int(end.replace(tzinfo=zone).timestamp()) * 1_000_000_000, now_ns + 1_000_000_000)
     return None

@@ -1,4 +1,4 @@
-"""The text of a stream-ad.toml: every setting with its description, those that are given set, the others commented."""
+"""Renders a stream-ad.toml: every setting with its description; the given ones set, the others commented out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from stream_ad.settings.sections import Subscription
 __all__ = ["render_config", "sections", "tables"]
 
 _HEADER = """\
-# Settings of stream-ad. Keys that are commented out show their default, or an example where there is none.
-# Every key is also an environment variable, STREAM_AD__SECTION__KEY, which wins over this file.
+# Settings of stream-ad. A key that is commented out shows its default, or an example when it has none.
+# The environment variable STREAM_AD__SECTION__KEY overrides a key of this file.
 """
 _EXAMPLES: dict[str, Any] = {
     "bootstrap": "localhost:9092",
@@ -59,13 +59,13 @@ def sections() -> dict[str, type[BaseModel]]:
 
 
 def tables(section: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """Keys of a section that are lists of tables."""
+    """Keys of a section whose values are lists of tables."""
     first = {name: (*get_args(field.annotation), None)[0] for name, field in section.model_fields.items()}
     return {name: kind for name, kind in first.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
 
 
 def render_config(values: Mapping[str, Mapping[str, Any]], subscriptions: Sequence[Mapping[str, Any]]) -> str:
-    """values: section -> key -> value. Without subscriptions an example of one is shown."""
+    """values: section -> key -> value. Without subscriptions the text contains an example of one."""
     parts = [_HEADER]
     for section, field in Settings.model_fields.items():
         if section == "subscription":
@@ -86,7 +86,7 @@ def _section(head: str, model: type[BaseModel], given: Mapping[str, Any]) -> str
     lines = [f"# {line}" for line in (model.__doc__ or "").strip().splitlines()[:1]] + [head]
     for key, field in model.model_fields.items():
         if key in tables(model):
-            continue  # they follow, each in its own brackets
+            continue  # rendered after the section, in double brackets
         lines.append(f"# {field.description}" if field.description else "#")
         if key in given:
             lines.append(f"{key} = {_toml(given[key])}")
@@ -101,7 +101,7 @@ def _shown(key: str, field: FieldInfo) -> Any:
 
 
 def _toml(value: Any) -> str:
-    """A TOML value; strings are written as JSON writes them, which TOML reads."""
+    """A TOML value; a JSON string is a TOML string."""
     if isinstance(value, BaseModel):
         value = value.model_dump()
     if isinstance(value, Mapping):

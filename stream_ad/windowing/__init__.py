@@ -1,1 +1,1 @@
-"""Event time to slot, buffer and window of one series. Pure: no clock, no I/O, no scores."""
+"""Event time to slots, buffer and windows of one series. Pure: no clock, no I/O, no scores."""

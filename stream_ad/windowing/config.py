@@ -1,4 +1,4 @@
-"""What the windows of the series of one topic are cut by."""
+"""Parameters of the windows of one topic's series."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ __all__ = ["WindowingConfig"]
 
 @dataclass(frozen=True, slots=True)
 class WindowingConfig:
-    """All in steps. A window of `window` advances by `hop`; a slot is scored once `delay` later ones are in, from rows
-    up to `lookback` before the window's end. It closes `lateness` slots after the newest; `revise`: how far behind
-    late data may still change it. memory: history that profiles grow to."""
+    """All in slots.
+
+    A window of `window` slots advances by `hop`. A slot is scored `delay` slots before the end of a window, from rows
+    up to `lookback` before that end. It closes `lateness` slots behind the newest one, and late data may revise it for
+    `revise` slots more. memory: longest history that a profile is fitted on.
+    """
 
     window: int
     hop: int

@@ -1,4 +1,4 @@
-"""What a series asks to be done, captured at the reading that makes it due."""
+"""The tasks that a series queues for the batch scorer, captured at the observation that makes them ready."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from stream_ad.ports import Window
 
 __all__ = ["FitTask", "ScoreTask", "TaskKind"]
 
-TaskKind = Literal["live", "revise", "recall", "provisional"]
+TaskKind = Literal["live", "late", "replay", "provisional"]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreTask:
-    """Windows to score in order. fresh = into a new session, which then replaces the series' own unless provisional.
+    """Windows to score, in order.
 
-    seen: per window, bool [emit_to - emit_from], the slots to tell: those that had an observation.
-    why: live = slots told for the first time; revise = told again; recall = told before a restart; provisional = told
-    although later slots are still to come.
+    seen: per window, bool [emit_to - emit_from]: the slots to emit are those that had an observation.
+    kind: live = on time, the slots' first emission; late = late data changed slots that were emitted; replay = warms
+    up the session, emits nothing; provisional = speculative, later slots are still missing.
     """
 
     windows: tuple[Window, ...]
@@ -31,13 +31,13 @@ class ScoreTask:
 
     @property
     def fresh(self) -> bool:
-        """All but live work begins with an empty session."""
+        """Whether a new session scores the windows. It replaces the series' session, unless it is provisional."""
         return self.kind != "live"
 
 
 @dataclass(frozen=True, slots=True)
 class FitTask:
-    """A new profile from all rows so far; `after` refills the new session."""
+    """A new profile from the history, float32 [slot, channel]; the task `after` warms up its session."""
 
     history: NDArray[np.float32]
     history_end_ns: int

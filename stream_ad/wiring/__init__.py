@@ -1,4 +1,5 @@
-"""Settings to objects: the only room that imports adapters and numerics, each when it is asked for."""
+"""Builds objects from settings. The only room that imports adapters and numerics, each inside the function that needs
+it."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ from stream_ad.wiring.scorers import SCORERS, build_scorer, group_path, save_gro
 from stream_ad.wiring.storage import (
     Store,
     check_store,
+    collect_sink,
+    memory_profiles,
     open_file_source,
     open_history,
     open_profiles,
@@ -34,7 +37,7 @@ from stream_ad.wiring.streams import (
     open_subscriptions,
     open_tail,
     prepare,
-    subscribed,
+    resolve_subscriptions,
     with_machine_topic,
 )
 
@@ -46,10 +49,12 @@ __all__ = [
     "broker_credentials",
     "build_scorer",
     "check_store",
+    "collect_sink",
     "embedded",
     "group_lag",
     "group_path",
     "matching_topics",
+    "memory_profiles",
     "merge_sources",
     "open_admin",
     "open_alert_source",
@@ -69,8 +74,8 @@ __all__ = [
     "open_tail",
     "prepare",
     "read_table",
+    "resolve_subscriptions",
     "save_group_model",
-    "subscribed",
     "table_series",
     "with_machine_topic",
 ]

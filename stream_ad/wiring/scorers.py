@@ -1,4 +1,4 @@
-"""Which scorer: detector.scorer to an object, and the group models that `train` makes."""
+"""Builds the scorer of `detector.scorer`; trains the group models of `stream-ad train`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_ad.errors import ConfigError
-from stream_ad.ports import (
-    Scorer,
-)
+from stream_ad.ports import Scorer
 from stream_ad.settings import Settings
 from stream_ad.wiring.plugins import load_plugin
 
-__all__ = ["SCORERS", "build_scorer", "group_path", "save_group_model"]
+__all__ = ["FAMILIES", "SCORERS", "build_scorer", "group_path", "save_group_model"]
 
 
 def _universal(settings: Settings) -> Scorer:
@@ -29,7 +27,7 @@ def _universal(settings: Settings) -> Scorer:
 
 
 def _group(settings: Settings) -> Scorer:
-    from stream_ad_models.imputer.group import GroupImputer
+    from stream_ad_models.imputer.imputer import GroupImputer
     from stream_ad_models.scorer.imputation_scorer import ImputationScorer
 
     path = group_path(settings)
@@ -39,35 +37,46 @@ def _group(settings: Settings) -> Scorer:
     return ImputationScorer(GroupImputer.load(path), hop_steps=steps.hop_steps, delay_steps=steps.delay_steps)
 
 
-def _lone(module: str, name: str, settings: Settings) -> Scorer:
-    """A scorer that asks for nothing but its steps; imported when it is chosen, as some are heavy or optional."""
+def _simple(module: str, name: str, settings: Settings) -> Scorer:
+    """A scorer whose only parameters are its steps; imported when chosen, since some are heavy or optional."""
     make, steps = getattr(import_module(f"stream_ad_models.{module}"), name), settings.detector
     scorer: Scorer = make(hop_steps=steps.hop_steps, delay_steps=steps.delay_steps)
     return scorer
 
 
+def _family(name: str, settings: Settings) -> Scorer:
+    from stream_ad_models.research.families import family_scorer
+
+    return family_scorer(name, hop_steps=settings.detector.hop_steps, delay_steps=settings.detector.delay_steps)
+
+
 def group_path(settings: Settings) -> Path:
-    """Where `stream-ad train` puts the weights of detector.group: beside the profiles, on this machine."""
+    """Path of the weights of detector.group, in the directory of the profiles, on this machine."""
     return Path(settings.models.url) / "groups" / f"{settings.detector.group}.safetensors"
 
 
+FAMILIES = (
+    "imputation", "imputation-16", "imputation-scaled", "density", "loss-sum", "loss-sum-masked",
+    "score-norm", "score-norm-masked", "ddad-signal", "ddad-features",
+)  # fmt: skip  # of diffusion scores: stream_ad_models.research.families
 SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {
     "universal": _universal,
     "group": _group,
-    "memory": partial(_lone, "scorer.imputation_scorer", "MemoryScorer"),
-    "control": partial(_lone, "baselines.control", "ControlScorer"),
-    "ar": partial(_lone, "baselines.ar", "ArScorer"),
-    "seasonal": partial(_lone, "baselines.seasonal", "SeasonalScorer"),
-    "pca": partial(_lone, "baselines.pca", "PcaScorer"),
-    "kmeans": partial(_lone, "baselines.kmeans", "KMeansScorer"),
-    "matrixprofile": partial(_lone, "baselines.matrixprofile", "MatrixProfileScorer"),
-    "iforest": partial(_lone, "baselines.iforest", "IsolationForestScorer"),
-    "hst": partial(_lone, "baselines.hst", "HalfSpaceScorer"),
+    "memory": partial(_simple, "scorer.imputation_scorer", "MemoryScorer"),
+    "control": partial(_simple, "baselines.control", "ControlScorer"),
+    "ar": partial(_simple, "baselines.ar", "ArScorer"),
+    "seasonal": partial(_simple, "baselines.seasonal", "SeasonalScorer"),
+    "pca": partial(_simple, "baselines.subsequences", "PcaScorer"),
+    "kmeans": partial(_simple, "baselines.subsequences", "KMeansScorer"),
+    "matrixprofile": partial(_simple, "baselines.matrixprofile", "MatrixProfileScorer"),
+    "iforest": partial(_simple, "baselines.trees", "IsolationForestScorer"),
+    "hst": partial(_simple, "baselines.trees", "HalfSpaceScorer"),
+    **{name: partial(_family, name) for name in FAMILIES},
 }
 
 
 def build_scorer(settings: Settings) -> Scorer:
-    """The scorer that detector.scorer names: one of ours, else another package's."""
+    """The scorer that detector.scorer names: a built-in one, else a plugin."""
     import torch
 
     name = settings.detector.scorer
@@ -76,7 +85,7 @@ def build_scorer(settings: Settings) -> Scorer:
         return SCORERS[name](settings)
     scorer = load_plugin("scorers", name, settings, key="detector.scorer", own=SCORERS)
     if not isinstance(scorer, Scorer) or scorer.name != name:
-        raise ConfigError(f"detector.scorer: expected a Scorer of the name {name!r}, found {scorer!r}")
+        raise ConfigError(f"detector.scorer: expected a Scorer named {name!r}, found {scorer!r}")
     return scorer
 
 
@@ -88,7 +97,7 @@ def save_group_model(
     seed: int,
     progress: Callable[[int, float], None] | None = None,
 ) -> Path:
-    """Trains detector.group on histories (float32 [row, channel] each) of alike series; returns its path."""
+    """Trains detector.group on the histories (float32 [row, channel] each) of similar series; returns its path."""
     from stream_ad_models.pretraining.group import train_group
     from stream_ad_models.scorer.normaliser import Normaliser
 

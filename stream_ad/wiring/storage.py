@@ -1,4 +1,4 @@
-"""Where things are kept: the store, profiles, history, dead letters, files."""
+"""Opens the store, profiles, history and files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stream_ad.errors import ConfigError
 from stream_ad.ports import (
     AlertReader,
     HistoryReader,
+    Profile,
     ProfileStore,
     ScoreReader,
     Sink,
@@ -21,9 +22,14 @@ from stream_ad.ports import (
 from stream_ad.records import Table
 from stream_ad.settings import Settings, TimeUnit
 
+if TYPE_CHECKING:
+    from stream_ad_connectors.in_process.memory import CollectSink
+
 __all__ = [
     "Store",
     "check_store",
+    "collect_sink",
+    "memory_profiles",
     "open_file_source",
     "open_history",
     "open_profiles",
@@ -35,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where scores, alerts and statuses are; one object behind several ports."""
+    """The store of scores, alerts and statuses. Closing `sink` closes the readers too."""
 
     sink: Sink
     scores: ScoreReader
@@ -44,16 +50,16 @@ class Store:
 
 
 def open_store(settings: Settings) -> Store:
-    """InfluxDB when it has an address, else the embedded store."""
+    """InfluxDB when `influxdb.url` is set, else the embedded store."""
     if settings.influxdb.url is not None:
         from stream_ad_connectors.influxdb.store import InfluxStore
 
         influx = InfluxStore(settings)
-        return Store(influx, influx, influx, influx)
+        return Store(influx, influx.reader, influx.reader, influx.reader)
     from stream_ad_connectors.sqlite.store import SqliteStore
 
     sqlite = SqliteStore(settings.store.path)
-    return Store(sqlite, sqlite, sqlite, sqlite)
+    return Store(sqlite, sqlite.reader, sqlite.reader, sqlite.reader)
 
 
 def open_profiles(settings: Settings) -> ProfileStore:
@@ -62,8 +68,25 @@ def open_profiles(settings: Settings) -> ProfileStore:
     return FsProfileStore(settings.models.url)
 
 
+def memory_profiles(promoted: Profile | None = None) -> ProfileStore:
+    """Profiles in memory; `promoted` is the promoted profile of its series."""
+    from stream_ad_connectors.in_process.memory import MemoryProfileStore
+
+    store = MemoryProfileStore()
+    if promoted is not None:
+        store.save(promoted, promote=True)
+    return store
+
+
+def collect_sink() -> CollectSink:
+    """A sink that keeps everything in memory."""
+    from stream_ad_connectors.in_process.memory import CollectSink
+
+    return CollectSink()
+
+
 def open_history(settings: Settings, bucket: str | None) -> HistoryReader:
-    """Raw readings that are in InfluxDB already; `bucket` may be another than that of the scores."""
+    """Reads observations that InfluxDB already contains. `bucket`: default is that of the scores."""
     from stream_ad_connectors.influxdb.history import InfluxHistoryReader
 
     if settings.influxdb.url is None:
@@ -74,7 +97,7 @@ def open_history(settings: Settings, bucket: str | None) -> HistoryReader:
 
 
 def check_store(settings: Settings) -> str | None:
-    """One line on the InfluxDB that was reached; None for the embedded store. Nothing is written."""
+    """Connects to InfluxDB and returns one line about it; None for the embedded store. Writes nothing."""
     if settings.influxdb.url is None:
         return None
     from stream_ad_connectors.influxdb.store import InfluxStore
@@ -91,7 +114,7 @@ def read_table(path: Path | str, *, series: str | None = None, time_unit: TimeUn
 
 
 def table_series(path: Path) -> str:
-    """The series that a file's name stands for."""
+    """The series name of a file."""
     from stream_ad_connectors.files.tables import series_of
 
     return series_of(path)

@@ -1,4 +1,4 @@
-"""What flows: broker, sources, sinks, subscriptions, clocks; embedded stand-ins where there is no broker."""
+"""Opens sources, sinks, topics, subscriptions and clocks; without a broker, their embedded replacements."""
 
 from __future__ import annotations
 
@@ -48,17 +48,16 @@ __all__ = [
     "open_subscriptions",
     "open_tail",
     "prepare",
-    "subscribed",
+    "resolve_subscriptions",
     "with_machine_topic",
 ]
 
 MACHINE_TOPIC = "machine"
-
 MACHINE_STEP = "1s"
 
 
 def embedded(settings: Settings) -> bool:
-    """No broker: this machine's own metrics are the input."""
+    """Whether there is no broker; the input is then the metrics of this machine."""
     return settings.kafka.bootstrap is None
 
 
@@ -69,7 +68,7 @@ def open_clock() -> Clock:
 
 
 def prepare(settings: Settings) -> None:
-    """Finds out early what is missing outside, and makes the topics that the product owns; again when topics come."""
+    """Checks store and broker before the start, and creates the product's own topics; also after topics were added."""
     check_store(settings)
     if not embedded(settings):
         from stream_ad_connectors.kafka.admin import ensure_topics
@@ -78,7 +77,7 @@ def prepare(settings: Settings) -> None:
 
 
 def open_sinks(settings: Settings, store: Store) -> dict[str, Sink]:
-    """By what they are called where they are watched. The store first: an alert that is told can be looked up."""
+    """Name in metrics -> sink. The store comes first: a published alert can be looked up."""
     sinks = {"sqlite" if settings.influxdb.url is None else "influxdb": store.sink}
     if not embedded(settings):
         from stream_ad_connectors.kafka.sink import KafkaSink
@@ -93,7 +92,7 @@ def open_sinks(settings: Settings, store: Store) -> dict[str, Sink]:
 
 
 def open_source(settings: Settings) -> tuple[Source, StateStore | None]:
-    """What is read, and where the small state is kept (None: what was read cannot be read again)."""
+    """The source, and the store of series states (None: the source cannot be replayed)."""
     if settings.plugins.source is not None:
         source = load_plugin("sources", settings.plugins.source, settings, key="plugins.source")
         if not isinstance(source, Source):
@@ -124,7 +123,7 @@ def open_notifier(settings: Settings, route: NotifyRoute) -> Notifier:
 
 
 def open_alert_source(settings: Settings) -> tuple[Source, Sink | None]:
-    """Alerts as records, for the notifier; without a broker the sink beside them is what feeds them."""
+    """A source of alerts for the dispatcher; without a broker, also the sink that feeds it."""
     if embedded(settings):
         from stream_ad_connectors.in_process.bus import AlertBus
 
@@ -138,7 +137,7 @@ def open_alert_source(settings: Settings) -> tuple[Source, Sink | None]:
 
 
 def with_machine_topic(settings: Settings) -> Settings:
-    """Embedded settings always have the machine's own topic."""
+    """Settings of embedded mode, with a subscription of the machine topic."""
     if any(s.topic == MACHINE_TOPIC for s in settings.subscription):
         return settings
     machine = Subscription(topic=MACHINE_TOPIC, step=MACHINE_STEP)
@@ -146,7 +145,7 @@ def with_machine_topic(settings: Settings) -> Settings:
 
 
 def open_subscriptions(settings: Settings) -> SubscriptionStore:
-    """What people subscribe to at run time. ConfigError without a broker."""
+    """The store of runtime subscriptions. ConfigError without a broker."""
     from stream_ad_connectors.kafka.subscription_store import KafkaSubscriptions
 
     if embedded(settings):
@@ -154,25 +153,22 @@ def open_subscriptions(settings: Settings) -> SubscriptionStore:
     return KafkaSubscriptions(settings.kafka)
 
 
-def subscribed(settings: Settings) -> Settings:
-    """The settings with every topic that is read now: patterns and what was subscribed to at run time."""
+def resolve_subscriptions(settings: Settings) -> Settings:
+    """The settings with all current topics: those of patterns and of runtime subscriptions too."""
     if embedded(settings):
         return settings
-    opened = SubscriptionResolver(settings, open_subscriptions(settings))
-    try:
-        return opened.now()
-    finally:
-        opened.close()
+    with closing(SubscriptionResolver(settings, open_subscriptions(settings))) as resolver:
+        return resolver.resolve()
 
 
 def group_lag(settings: Settings) -> list[GroupLag] | None:
-    """How far the workers are behind in each partition that they read; None without a broker."""
+    """Consumer lag of the workers' group in each partition; None without a broker."""
     from stream_ad_connectors.kafka.admin import KafkaAdmin
 
     if embedded(settings):
         return None
     with closing(KafkaAdmin(settings.kafka)) as admin:
-        return admin.lag(_topics(subscribed(settings)))
+        return admin.lag(_topics(resolve_subscriptions(settings)))
 
 
 def _topics(settings: Settings) -> list[str]:
@@ -203,7 +199,7 @@ def open_admin(settings: Settings) -> BrokerAdmin:
 
 
 def matching_topics(settings: Settings, pattern: str) -> list[str]:
-    """Topics that a name or a shell pattern means now. ConfigError when there is none."""
+    """Existing topics that match a name or a shell pattern. ConfigError when none does."""
     from stream_ad_connectors.kafka import tail
 
     _need_broker(settings)
@@ -211,7 +207,7 @@ def matching_topics(settings: Settings, pattern: str) -> list[str]:
 
 
 def broker_credentials(kafka: KafkaSettings) -> Mapping[str, Any]:
-    """ssl_context, sasl_plain_username, sasl_plain_password, as far as the settings ask for them."""
+    """ssl_context, sasl_plain_username, sasl_plain_password, where the settings require them."""
     from stream_ad_connectors.kafka.security import security_options
 
     return security_options(kafka)
@@ -225,23 +221,23 @@ def _need_broker(settings: Settings) -> None:
 def open_dead_letters(settings: Settings) -> DeadLetterReader:
     """The dead-letter topic; the embedded store where there is no broker."""
     if embedded(settings):
-        from stream_ad_connectors.sqlite.store import SqliteStore
+        from stream_ad_connectors.sqlite.reader import SqliteReader
 
-        return SqliteStore(settings.store.path)
+        return SqliteReader(settings.store.path)
     from stream_ad_connectors.kafka.dead_letters import KafkaDeadLetterReader
 
     return KafkaDeadLetterReader(settings.kafka)
 
 
 def open_bus(clock: Clock) -> PushSource:
-    """A source that is fed within this process."""
+    """A source to which this process pushes records."""
     from stream_ad_connectors.in_process.bus import BusSource
 
     return BusSource(clock=clock)
 
 
 def open_host_source(step_s: float, **options: Any) -> Source:
-    """This machine's own metrics (stream_ad_connectors.host.metrics.HostMetricsSource)."""
+    """The metrics of this machine (stream_ad_connectors.host.metrics.HostMetricsSource)."""
     from stream_ad_connectors.host.metrics import HostMetricsSource
 
     return HostMetricsSource(step_s, **options)

@@ -1,4 +1,4 @@
-"""Which topics are read, and how: names and patterns of the config, and what was asked for at run time."""
+"""Subscriptions: topics and patterns of the config, and those added at run time."""
 
 from __future__ import annotations
 
@@ -14,56 +14,62 @@ from stream_ad.ports import SubscriptionStore
 from stream_ad.serde.decoder import Decoder
 from stream_ad.settings import KafkaSettings, Settings, Subscription
 
-__all__ = ["SubscriptionResolver", "concrete", "listed", "merged", "parsed", "subscription_from", "subscription_json"]
+__all__ = [
+    "SubscriptionResolver",
+    "list_subscriptions",
+    "parse_subscription",
+    "resolve_patterns",
+    "subscription_from",
+    "subscription_json",
+    "with_runtime",
+]
 
 log = logging.getLogger(__name__)
 
 
 class SubscriptionResolver:
-    """The settings with every topic that is to be read now; asked anew at each `now`. From one thread at a time.
+    """Resolves patterns and runtime subscriptions to existing topics. Use it from one thread at a time.
 
-    A topic of run time that does not exist (any more) is waited for; one of the config stays, so that its absence is
-    an error.
+    A runtime subscription is left out while its topic does not exist; a topic of the config stays, so that a missing
+    one is an error.
     """
 
     def __init__(self, settings: Settings, store: SubscriptionStore) -> None:
         self._settings, self._store = settings, store
-        self._passed_over: set[bytes] = set()
-        self._waits = False
+        self._skipped: set[bytes] = set()
+        self.topics_may_appear = False  # the last `resolve` found patterns or runtime subscriptions
 
-    def now(self) -> Settings:
-        wished = [one for payload in self._store.all().values() if (one := self._wish(payload)) is not None]
-        both = merged(self._settings, wished)
-        self._waits = bool(wished) or any(one.is_pattern for one in both.subscription)
-        if not self._waits:
+    def resolve(self) -> Settings:
+        """The settings with one subscription for each topic to read now."""
+        runtime = [one for payload in self._store.all().values() if (one := self._parse(payload)) is not None]
+        every = with_runtime(self._settings, runtime)
+        self.topics_may_appear = bool(runtime) or any(one.is_pattern for one in every.subscription)
+        if not self.topics_may_appear:
             return self._settings
         topics = self._store.topics()
-        named = {one.topic for one in self._settings.subscription}
-        there = tuple(one for one in both.subscription if one.is_pattern or one.topic in named or one.topic in topics)
-        return concrete(both.model_copy(update={"subscription": there}), topics)
-
-    @property
-    def waits(self) -> bool:
-        """There are patterns, or topics of run time that do not exist yet; as of the last `now`."""
-        return self._waits
+        kept = {*topics, *(one.topic for one in self._settings.subscription)}
+        existing = tuple(one for one in every.subscription if one.is_pattern or one.topic in kept)
+        return resolve_patterns(every.model_copy(update={"subscription": existing}), topics)
 
     def close(self) -> None:
         self._store.close()
 
-    def _wish(self, payload: bytes) -> Subscription | None:
+    def _parse(self, payload: bytes) -> Subscription | None:
         try:
-            wished = parsed(payload)
-            Decoder(wished, self._settings.detector)  # a schema file that is not on this machine ends no worker
-            return wished
+            subscription = parse_subscription(payload)
+            Decoder(
+                subscription, self._settings.detector
+            )  # a schema file missing on this machine must not end the worker
+            return subscription
         except (DataError, ConfigError) as error:
-            if payload not in self._passed_over:
-                self._passed_over.add(payload)
-                log.warning("a subscription of run time is passed over: %s", error)
+            if payload not in self._skipped:
+                self._skipped.add(payload)
+                log.warning("a runtime subscription is skipped: %s", error)
             return None
 
 
 def subscription_from(topic: str, fields: Mapping[str, Any] | None = None) -> Subscription:
-    """A topic or pattern and the keys of its [[subscription]]. ConfigError names the one that is wrong."""
+    """The subscription of a topic or pattern, from the keys of [[subscription]]. ConfigError names the invalid key."""
     try:
         return Subscription(topic=topic, **(fields or {}))
     except ValidationError as error:
@@ -76,24 +82,24 @@ def subscription_json(subscription: Subscription) -> bytes:
     return subscription.model_dump_json(exclude_defaults=True).encode()
 
 
-def parsed(payload: bytes) -> Subscription:
-    """What `subscription_json` wrote. DataError when it is none."""
+def parse_subscription(payload: bytes) -> Subscription:
+    """Decodes `subscription_json`. DataError when the payload is no subscription."""
     try:
         return Subscription.model_validate_json(payload)
     except ValidationError as error:
         raise DataError(f"expected a subscription as JSON: {error.errors()[0]['msg']}") from None
 
 
-def merged(settings: Settings, wished: Sequence[Subscription]) -> Settings:
-    """The config's, then those of run time that it does not name."""
+def with_runtime(settings: Settings, runtime: Sequence[Subscription]) -> Settings:
+    """The subscriptions of the config, then the runtime ones of other topics."""
     named = {one.topic for one in settings.subscription}
-    more = tuple(one for one in wished if one.topic not in named)
+    more = tuple(one for one in runtime if one.topic not in named)
     return settings.model_copy(update={"subscription": (*settings.subscription, *more)})
 
 
-def concrete(settings: Settings, topics: Collection[str]) -> Settings:
-    """Patterns replaced by the topics that match: a topic that is named is read as its name says, another as the first
-    pattern that matches it. The product's own topics match none."""
+def resolve_patterns(settings: Settings, topics: Collection[str]) -> Settings:
+    """Replaces patterns by the matching topics. A topic's own subscription wins over patterns, the first matching
+    pattern over later ones. The product's own topics match no pattern."""
     named = {one.topic: one for one in settings.subscription if not one.is_pattern}
     for topic in sorted(set(topics) - set(named) - _own_topics(settings.kafka)):
         for one in settings.subscription:
@@ -103,9 +109,9 @@ def concrete(settings: Settings, topics: Collection[str]) -> Settings:
     return settings.model_copy(update={"subscription": tuple(named.values())})
 
 
-def listed(settings: Settings, store: SubscriptionStore) -> list[dict[str, Any]]:
-    """Every subscription with who asked for it ("config" or "run time") and the topics there are of it."""
-    wished = [parsed(payload) for _, payload in sorted(store.all().items())]
+def list_subscriptions(settings: Settings, store: SubscriptionStore) -> list[dict[str, Any]]:
+    """Every subscription with its origin ("config" or "run time") and its existing topics."""
+    runtime = [parse_subscription(payload) for _, payload in sorted(store.all().items())]
     topics, own = store.topics(), {one.topic for one in settings.subscription}
     return [
         {
@@ -113,13 +119,13 @@ def listed(settings: Settings, store: SubscriptionStore) -> list[dict[str, Any]]
             "by": "config" if one.topic in own else "run time",
             "topics": sorted(set(topics) & {one.topic}) if not one.is_pattern else _matching(settings, one, topics),
         }
-        for one in merged(settings, wished).subscription
+        for one in with_runtime(settings, runtime).subscription
     ]
 
 
 def _matching(settings: Settings, pattern: Subscription, topics: Collection[str]) -> list[str]:
-    alone = settings.model_copy(update={"subscription": (pattern,)})
-    return [one.topic for one in concrete(alone, topics).subscription]
+    only = settings.model_copy(update={"subscription": (pattern,)})
+    return [one.topic for one in resolve_patterns(only, topics).subscription]
 
 
 def _own_topics(kafka: KafkaSettings) -> frozenset[str]:

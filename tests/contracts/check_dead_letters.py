@@ -21,7 +21,7 @@ class DeadLettersUnderTest:
     topic: str
 
 
-def letter(
+def dead_letter(
     topic: str, offset: int, value: bytes | None, reason: str = "broken_json", detail: str = "why"
 ) -> DeadLetter:
     record = SourceRecord(SourcePosition(topic, offset % 2, offset), (1_000 + offset) * MS, b"key", value)
@@ -29,19 +29,19 @@ def letter(
 
 
 def samples(topic: str) -> list[DeadLetter]:
-    """Text, bytes that are no text, no value, an empty one, no key, two letters of one record, many and large ones."""
+    """Text, bytes that are no text, no value, an empty one, no key, two of one record, many and large ones."""
     keyless = DeadLetter(SourceRecord(SourcePosition(topic, 0, 200), 7 * MS, None, b"x"), "empty", "")
     return [
-        letter(topic, 0, b"{broken"),
-        letter(topic, 1, b"\xff\xfe\x00", "not_utf8", "Größe\n2nd line, €"),
-        letter(topic, 2, None, "empty"),
-        letter(topic, 3, b"", "empty"),
-        letter(topic, 4, b"{}", "unknown_channel", "a"),
-        letter(topic, 4, b"{}", "unknown_channel", "b"),
+        dead_letter(topic, 0, b"{broken"),
+        dead_letter(topic, 1, b"\xff\xfe\x00", "not_utf8", "Größe\n2nd line, €"),
+        dead_letter(topic, 2, None, "empty"),
+        dead_letter(topic, 3, b"", "empty"),
+        dead_letter(topic, 4, b"{}", "unknown_channel", "a"),
+        dead_letter(topic, 4, b"{}", "unknown_channel", "b"),
         keyless,
         DeadLetter(SourceRecord(SourcePosition(topic, 0, 201), 8 * MS, None, None), "empty", "nothing at all"),
-        *(letter(topic, offset, b"%d" % offset) for offset in range(300, 500)),
-        *(letter(topic, offset, bytes(400_000), "too_big") for offset in range(500, 510)),
+        *(dead_letter(topic, offset, b"%d" % offset) for offset in range(300, 500)),
+        *(dead_letter(topic, offset, bytes(400_000), "too_big") for offset in range(500, 510)),
     ]
 
 
@@ -52,7 +52,7 @@ def check_dead_letters(target: DeadLettersUnderTest) -> None:
     target.sink.write(Outputs(dead_letters=written[:3]))  # as after a time-out
     reading = target.reader.read_dead_letters()
     first = next(reading)
-    later = letter(target.topic, 600, b"later")
+    later = dead_letter(target.topic, 600, b"later")
     target.sink.write(Outputs(dead_letters=[later]))
     assert by_partition([first, *reading]) == by_partition(written)
     assert all(one.whole for one in written)
@@ -61,6 +61,6 @@ def check_dead_letters(target: DeadLettersUnderTest) -> None:
     target.sink.close()
 
 
-def by_partition(letters: Iterable[DeadLetter]) -> dict[int, list[DeadLetter]]:
-    ordered = sorted(letters, key=lambda one: one.record.position.partition)  # stable: each keeps its order
+def by_partition(dead_letters: Iterable[DeadLetter]) -> dict[int, list[DeadLetter]]:
+    ordered = sorted(dead_letters, key=lambda one: one.record.position.partition)  # stable: each keeps its order
     return {p: list(group) for p, group in groupby(ordered, key=lambda one: one.record.position.partition)}

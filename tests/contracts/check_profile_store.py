@@ -117,7 +117,7 @@ def a_version_is_never_changed(open_store: OpenStore) -> None:
 
 
 def awkward_names_stay_apart(open_store: OpenStore) -> None:
-    """Series, scorers and versions with slashes, dots, percents, unicode, none and 300 letters."""
+    """Series, scorers and versions with slashes, dots, percents, unicode, none and 300 characters."""
     store = open_store()
     for seed, name in enumerate(NAMES):
         store.save(profile(name, name, scorer="a/../b", seed=seed), promote=True)

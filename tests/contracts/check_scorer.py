@@ -24,19 +24,19 @@ def history(n: int = 512, channels: int = 3, seed: int = 0) -> Float32:
 
 
 def windows(scorer: Scorer, rows: Float32, start: int = 0, *, emit_from: int = 0, flush: bool = True) -> list[Window]:
-    """Windows as the pipeline cuts them, rows before slot `start` missing; `flush` tells the last slots too."""
+    """Windows as the pipeline cuts them, rows before slot `start` missing; `flush` emits the last slots too."""
     hop, size, delay = scorer.hop_steps, scorer.window_steps, scorer.delay_steps
     n, channels = rows.shape
     tail = delay + 2 * hop
     padded = np.full((size + n + tail, channels), np.nan, np.float32)
     padded[size + start : size + n] = rows[start:]
-    out, told = [], emit_from
+    out, emitted = [], emit_from
     for end in range(start // hop * hop + hop - 1, n + tail, hop):
-        if end >= n and (not flush or told >= n):
+        if end >= n and (not flush or emitted >= n):
             break
-        stop = max(told, min(end - delay + 1, n))
-        out.append(Window(padded[end + 1 : end + 1 + size], end, told, stop))
-        told = stop
+        stop = max(emitted, min(end - delay + 1, n))
+        out.append(Window(padded[end + 1 : end + 1 + size], end, emitted, stop))
+        emitted = stop
     return out
 
 
@@ -59,7 +59,7 @@ def raw_of(results: Sequence[ScoredSlots]) -> NDArray[np.float64]:
 
 
 def check_result(results: Sequence[ScoredSlots], n: int, channels: int) -> None:
-    """Every slot once and in order, shapes, dtypes, finite numbers, attribution that sums to 1, ordered bands."""
+    """Every slot once and in order, shapes, dtypes, finite numbers, attribution that sums to 1, ordered intervals."""
     slots = np.concatenate([np.arange(len(each.raw)) + each.first_slot for each in results if len(each.raw)])
     np.testing.assert_array_equal(slots, np.arange(n))
     for each in results:
@@ -124,7 +124,7 @@ def check_holes_in_history(scorer: Scorer) -> None:
 
 
 def check_constant_channels(scorer: Scorer) -> None:
-    """A telemetry that never moved is expected to stay, and its first move shows; a flag's usual change does not."""
+    """The first move of a constant channel shows; a binary channel's usual change does not."""
     rows = history()
     rows[:, 1] = -1.0
     rows[:, 2] = (np.arange(len(rows)) // 50) % 2
@@ -140,7 +140,7 @@ def check_constant_channels(scorer: Scorer) -> None:
     assert (attribution[:, 2] < 0.02).all()
 
 
-def check_usual_flags_hardly_count(scorer: Scorer) -> None:
+def check_usual_binary_steps_hardly_count(scorer: Scorer) -> None:
     rows = history()
     rows[:, 2] = (np.arange(len(rows)) // 50) % 2
     arrays = scorer.fit(rows).arrays
@@ -150,7 +150,7 @@ def check_usual_flags_hardly_count(scorer: Scorer) -> None:
 
 
 def check_only_constants(scorer: Scorer) -> None:
-    """Nothing ever moved, or nothing but flags: still finite scores, and a change shows."""
+    """Nothing ever moved, or only binary channels: still finite scores, and a change shows."""
     for level in (0.0, 5.0):
         rows = np.full((256, 2), level, np.float32)
         fitted = scorer.fit(rows)
@@ -159,12 +159,12 @@ def check_only_constants(scorer: Scorer) -> None:
         results = run(scorer, fitted.arrays, later)
         check_result(results, 256, 2)
         raw = raw_of(results)
-        quiet = 100 - 100 % scorer.hop_steps  # a hop is placed as a whole
+        quiet = 100 - 100 % scorer.hop_steps  # a hop is aligned as a whole
         assert raw[150:180].max() > 2 * raw[:quiet].max()
 
 
 def check_anomaly_stands_out(scorer: Scorer) -> None:
-    """A channel whose pattern breaks scores higher than anything normal, and is the one named."""
+    """A channel whose pattern breaks scores higher than anything normal, and gets the attribution."""
     rows = history(1536)
     fitted = scorer.fit(rows[:1024])
     later = rows[1024:].copy()
@@ -187,7 +187,7 @@ def check_determinism(scorer: Scorer) -> None:
 
 
 def check_batch_independence(scorer: Scorer) -> None:
-    """One window at a time, all at once, or interleaved with another series: the same scores and expectations."""
+    """One window at a time, all at once, or interleaved with another series: the same scores and expected values."""
     rows, other = history(channels=3), history(seed=5, channels=3)
     mine, its = scorer.fit(rows).arrays, scorer.fit(other).arrays
     alone = run(scorer, mine, rows, batch=1)
@@ -226,12 +226,14 @@ def check_lookback(scorer: Scorer) -> None:
 
 
 def check_no_look_ahead(scorer: Scorer) -> None:
-    """What comes after a window's end changes nothing of what it told."""
+    """Later rows do not change the scores of a window."""
     rows = history()
     arrays = scorer.fit(rows).arrays
     changed = rows.copy()
     changed[320:] += 50
     before, after = run(scorer, arrays, rows), run(scorer, arrays, changed)
     due = windows(scorer, rows)
-    told = [at for at, window in enumerate(due) if window.end_slot < 320]
-    np.testing.assert_allclose(raw_of([after[at] for at in told]), raw_of([before[at] for at in told]), rtol=1e-4)
+    before_end = [at for at, window in enumerate(due) if window.end_slot < 320]
+    np.testing.assert_allclose(
+        raw_of([after[at] for at in before_end]), raw_of([before[at] for at in before_end]), rtol=1e-4
+    )

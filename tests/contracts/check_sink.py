@@ -49,15 +49,15 @@ def scores_come_back_exactly(target: SinkUnderTest, promises: SinkPromises) -> N
 def scores_without_detail_have_no_channels(target: SinkUnderTest, promises: SinkPromises) -> None:
     """What tables and plots of long ranges read."""
     series = promises.name("slim")
-    told = batch(series, [promises.time_ns(i) for i in range(4)], seed=3)
-    write_scores(target, told)
-    expect_scores(target, promises, series, told)
+    written = batch(series, [promises.time_ns(i) for i in range(4)], seed=3)
+    write_scores(target, written)
+    expect_scores(target, promises, series, written)
     if target.scores is None:
         return
     (slim,) = target.scores.scores(series, promises.time_ns(0), promises.time_ns(4), detail=False)
     assert slim.channels == ()
     assert slim.value.shape == (4, 0)
-    assert slim.score.tolist() == told.score.tolist()
+    assert slim.score.tolist() == written.score.tolist()
 
 
 def writing_twice_leaves_one_copy(target: SinkUnderTest, promises: SinkPromises) -> None:

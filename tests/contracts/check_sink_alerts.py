@@ -31,7 +31,7 @@ def an_alert_shows_its_newest_state(target: SinkUnderTest, promises: SinkPromise
 
 
 def an_older_alert_state_is_ignored(target: SinkUnderTest, promises: SinkPromises) -> None:
-    """A replay tells the open state again; a revision counts for more than a later update."""
+    """A replay writes the open state again; a revision counts for more than a later update."""
     if not promises.keeps_newer:
         return
     series = promises.name("s")
@@ -49,8 +49,8 @@ def an_older_alert_state_is_ignored(target: SinkUnderTest, promises: SinkPromise
 def resolved_in_the_slot_of_its_opening(target: SinkUnderTest, promises: SinkPromises) -> None:
     """Two states with one `updated_ns`: the later state stands."""
     series = promises.name("s")
-    told = (AlertState.OPEN, AlertState.UPDATE, AlertState.RESOLVED)
-    states = [alert(promises, "1", series, state) for state in told]
+    written = (AlertState.OPEN, AlertState.UPDATE, AlertState.RESOLVED)
+    states = [alert(promises, "1", series, state) for state in written]
     target.sink.write(Outputs(alerts=states))
     _expect(target, promises, series, [states[-1]])
 
@@ -95,7 +95,7 @@ def alert_ranges_are_half_open_in_start(target: SinkUnderTest, promises: SinkPro
     assert between(here, 5, 5) == []
 
 
-def a_silence_is_of_its_own_kind(target: SinkUnderTest, promises: SinkPromises) -> None:
+def a_silence_alert_is_separate_from_others(target: SinkUnderTest, promises: SinkPromises) -> None:
     """No peak, no channels, no model; it stands beside an episode of scores with the same start."""
     series = promises.name("s")
     scored = alert(promises, "1", series, AlertState.RESOLVED, length=1)
@@ -155,9 +155,10 @@ def dead_letters_are_taken(target: SinkUnderTest, promises: SinkPromises) -> Non
         SourceRecord(SourcePosition(position.topic, 0, 8), promises.start_ns, None, None),
         SourceRecord(SourcePosition(position.topic, 1, 7), promises.start_ns, b"", b""),
     ]
-    letters = [DeadLetter(record, reason, "Größe\n2nd line") for record in records for reason in ("not_json", "ahead")]
-    target.sink.write(Outputs(dead_letters=letters))
-    target.sink.write(Outputs(dead_letters=letters))
+    reasons = ("not_json", "ahead")
+    dead_letters = [DeadLetter(record, reason, "Größe\n2nd line") for record in records for reason in reasons]
+    target.sink.write(Outputs(dead_letters=dead_letters))
+    target.sink.write(Outputs(dead_letters=dead_letters))
 
 
 def _expect(target: SinkUnderTest, promises: SinkPromises, series: str, wanted: Sequence[Alert]) -> None:
@@ -180,7 +181,7 @@ ALERT_CHECKS: tuple[Callable[[SinkUnderTest, SinkPromises], None], ...] = (
     alert_ranges_are_half_open_in_start,
     two_alerts_of_one_start_stay_two,
     alerts_of_awkward_names,
-    a_silence_is_of_its_own_kind,
+    a_silence_alert_is_separate_from_others,
     a_status_is_the_latest_of_its_series,
     dead_letters_are_taken,
 )

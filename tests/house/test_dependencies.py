@@ -1,4 +1,4 @@
-"""What is imported is declared, what is declared is imported, and what is declared is locked by name and hash alone."""
+"""Imports and declared dependencies agree; the locks hold names, versions and hashes only."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PRODUCT = ("stream_ad", "connectors", "models")
 AROUND = ("tests", "benchmarks", "docs")
 OWN = {"stream_ad", "stream_ad_connectors", "stream_ad_models", "tests", "benchmarks", "docs"}
 LOCKS = ("requirements.lock", "requirements-nodeps.lock")
-UNNAMED = {  # what the web framework imports when it is asked to, and packages whose files the page serves
+UNNAMED = {  # imported by the web framework on demand, or serving files to the page
     "fastapi-offline", "itsdangerous", "jinja2", "plotly", "python-multipart",
 }  # fmt: skip
-TOOLS = {  # installed for their commands, as plugins, or for another package's sake, not imported by name
+TOOLS = {  # commands, plugins, stubs and build requirements: not imported by name
     "editables", "hatchling", "httpx2", "import-linter", "mkdocs", "mkdocs-material",
-    "mypy", "pandas-stubs", "pytest-asyncio", "pytest-timeout",
+    "mypy", "pandas-stubs", "pytest-asyncio", "pytest-timeout", "pytest-xdist",
     "ruff", "scipy-stubs", "types-psutil", "types-pyyaml",
 }  # fmt: skip
 
@@ -48,7 +48,7 @@ def development() -> set[str]:
 
 
 def optional() -> set[str]:
-    """What a user may add: every extra but those of developers."""
+    """Every extra but those for developers."""
     extras = project()["optional-dependencies"]
     return set().union(*(names_of(listed) for extra, listed in extras.items() if extra not in ("dev", "docs")))
 
@@ -58,7 +58,7 @@ def locked(lock: str) -> set[str]:
 
 
 def imported(roots: tuple[str, ...]) -> dict[str, set[str]]:
-    """Distribution -> files that import it; an import that nothing installed stands under its own name."""
+    """Distribution -> files that import it; an import that no distribution provides keeps its name."""
     owners = packages_distributions()
     found: dict[str, set[str]] = {}
     for root in roots:
@@ -75,24 +75,24 @@ def imported(roots: tuple[str, ...]) -> dict[str, set[str]]:
     return found
 
 
-def test_the_product_imports_what_it_declares() -> None:
+def test_the_product_declares_its_imports() -> None:
     declared = runtime() | optional()
     undeclared = {name: sorted(files) for name, files in imported(PRODUCT).items() if name not in declared}
     assert not undeclared
 
 
-def test_the_product_declares_what_it_imports() -> None:
+def test_the_product_declares_nothing_unused() -> None:
     unused = (runtime() | optional()) - set(imported(PRODUCT)) - UNNAMED
     assert not unused
 
 
-def test_tests_and_benchmarks_import_what_is_declared() -> None:
+def test_tests_and_benchmarks_import_only_declared_packages() -> None:
     declared = runtime() | development() | locked("requirements-nodeps.lock")
     undeclared = {name: sorted(files) for name, files in imported(AROUND).items() if name not in declared}
     assert not undeclared
 
 
-def test_what_only_tests_import_is_no_dependency_of_the_product() -> None:
+def test_the_dev_extra_lists_nothing_unused() -> None:
     unused = development() - set(imported(AROUND)) - TOOLS - optional()
     assert not unused
 
@@ -107,12 +107,12 @@ def test_every_dependency_has_a_lower_bound(kind: str) -> None:
     assert [one for one in listed if ">=" not in one and "==" not in one] == []
 
 
-def test_all_that_is_declared_is_locked() -> None:
+def test_every_declared_package_is_locked() -> None:
     assert runtime() | development() <= locked("requirements.lock")
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_holds_names_versions_and_hashes_alone(lock: str) -> None:
+def test_a_lock_holds_only_names_versions_and_hashes(lock: str) -> None:
     text = (ROOT / lock).read_text()
     lines = [line for line in text.splitlines() if not re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line)]
     odd = [line for line in lines if not re.fullmatch(r"[a-z0-9.-]+==[\w.!+]+( ; [^\\/]+)? \\", line)]

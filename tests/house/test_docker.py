@@ -1,4 +1,4 @@
-"""docker/ says what it should: it can be read, nothing is open or unpinned, and its settings and metrics exist."""
+"""docker/ is valid: nothing is exposed or without a version, and its settings and metrics exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from stream_ad.cli.app import app
 from stream_ad.errors import ConfigError
 from stream_ad.observability.metrics import METRICS
 from stream_ad.settings import Settings, load_settings
-from tests.support.docker_files import DOCKER, ROOT, dashboards, instructions, queries, read_yaml
+from tests.support.docker_files import dashboards, instructions, queries, read_yaml
+from tests.support.paths import DOCKER, ROOT
 from tests.support.services.influxdb_build import INFLUXDB_VERSION
 from tests.support.services.kafka import KAFKA_VERSION
 
@@ -35,13 +36,13 @@ def last(word: str) -> str:
 
 
 def environment(name: str) -> dict[str, str]:
-    """What a worker has in its environment: the image's and the deployment's."""
+    """A worker's environment variables: the image's and the deployment's."""
     given = {"compose": SERVICES["worker"]["environment"], "kubernetes": MANIFESTS["config"]["data"]}[name]
     image = dict(pair.split("=", 1) for rest in (r for w, r in IMAGE if w == "ENV") for pair in rest.split())
     return {**{key: value for key, value in image.items() if key.startswith("STREAM_AD__")}, **given}
 
 
-def test_the_image_is_pinned_small_and_not_root() -> None:
+def test_the_image_has_a_version_is_slim_and_not_root() -> None:
     defaults = dict(rest.split("=", 1) for word, rest in IMAGE if word == "ARG" and "=" in rest)
     for base in (rest.split()[0] for word, rest in IMAGE if word == "FROM"):
         tag = base.replace("${PYTHON}", defaults["PYTHON"]).partition(":")[2]
@@ -53,7 +54,7 @@ def test_the_image_is_pinned_small_and_not_root() -> None:
     assert not {word for word, _ in IMAGE} & {"ADD", "SHELL", "ONBUILD", "MAINTAINER"}
 
 
-def test_no_secret_and_no_address_is_built_in() -> None:
+def test_the_image_holds_no_secret_and_no_address() -> None:
     for word, rest in IMAGE:
         assert word not in ("ARG", "ENV") or not SECRET.search(rest)
     for path in TEXTS:
@@ -62,7 +63,7 @@ def test_no_secret_and_no_address_is_built_in() -> None:
             assert known, f"{path.name}: {host} is no service of compose.yaml and none of a cluster"
 
 
-def test_the_build_sees_what_it_copies_and_nothing_else() -> None:
+def test_the_build_context_is_exactly_what_the_image_copies() -> None:
     allowed = (DOCKER / "Dockerfile.dockerignore").read_text().split("\n")
     lines = [line for line in allowed if line and not line.startswith("#")]
     assert lines[0] == "*"
@@ -72,7 +73,7 @@ def test_the_build_sees_what_it_copies_and_nothing_else() -> None:
     assert all((ROOT / name).exists() for name in seen)
 
 
-def test_what_installs_is_locked_by_hash() -> None:
+def test_installed_packages_are_locked_by_hash() -> None:
     script = (DOCKER / "install.sh").read_text()
     installs = re.findall(r"pip install .*(?:\\\n.*)?", script)
     assert len(installs) == 5
@@ -86,11 +87,11 @@ def test_what_installs_is_locked_by_hash() -> None:
 
 
 @pytest.mark.parametrize("script", ["install.sh", "up.sh"])
-def test_scripts_are_shell(script: str) -> None:
+def test_scripts_have_valid_syntax(script: str) -> None:
     subprocess.run(["sh", "-n", DOCKER / script], check=True)
 
 
-def test_the_commands_are_ones_that_stream_ad_takes() -> None:
+def test_the_cli_accepts_the_commands() -> None:
     assert json.loads(last("ENTRYPOINT")) == ["stream-ad"]
     container = MANIFESTS["worker"]["spec"]["template"]["spec"]["containers"][0]
     for arguments in (json.loads(last("CMD")), SERVICES["worker"]["command"], container["args"]):
@@ -101,8 +102,8 @@ def test_the_commands_are_ones_that_stream_ad_takes() -> None:
     assert last("EXPOSE") == str(WORKER_PORT)
 
 
-def test_the_page_takes_its_command_and_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Users with tokens from files, and no host name more than it is reached by."""
+def test_serve_accepts_its_command_and_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Users have tokens from files."""
     monkeypatch.chdir(tmp_path)
     (container,) = MANIFESTS["serve"]["spec"]["template"]["spec"]["containers"]
     for arguments in (SERVICES["serve"]["command"], container["args"]):
@@ -120,7 +121,7 @@ def test_the_page_takes_its_command_and_environment(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", ["compose", "kubernetes"])
-def test_the_worker_takes_its_environment(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_worker_accepts_its_environment(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for key, value in environment(name).items():
         monkeypatch.setenv(key, value)
@@ -135,7 +136,7 @@ def test_the_worker_takes_its_environment(name: str, monkeypatch: pytest.MonkeyP
         load_settings()
 
 
-def test_nothing_of_compose_is_open_or_unpinned() -> None:
+def test_compose_exposes_nothing_and_fixes_every_version() -> None:
     for name, service in SERVICES.items():
         assert re.search(r":(v?\d+\.\d+\.\d+|local)$", service["image"]), f"{name}: {service['image']}"
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
@@ -145,11 +146,11 @@ def test_nothing_of_compose_is_open_or_unpinned() -> None:
     assert SERVICES["influxdb"]["image"] == f"influxdb:{INFLUXDB_VERSION}", "what the tests run against"
 
 
-def test_compose_waits_for_what_is_there_and_healthy() -> None:
+def test_compose_waits_for_healthy_services() -> None:
     for name, service in SERVICES.items():
         once = name == "topics"
         assert once or service["restart"] == "unless-stopped"
-        assert once or "healthcheck" in service or "build" in service, f"{name} tells nobody how it is"
+        assert once or "healthcheck" in service or "build" in service, f"{name} has no health check"
         for other, wanted in service.get("depends_on", {}).items():
             ends = "service_completed_successfully" if other == "topics" else "service_healthy"
             assert wanted == {"condition": ends}
@@ -161,7 +162,7 @@ def test_compose_waits_for_what_is_there_and_healthy() -> None:
     assert job["dns_sd_configs"] == [{"names": ["worker"], "type": "A", "port": WORKER_PORT, "refresh_interval": "15s"}]
 
 
-def test_up_makes_secrets_once_and_hands_over(tmp_path: Path) -> None:
+def test_up_creates_secrets_once_and_calls_compose(tmp_path: Path) -> None:
     here, programs = tmp_path / "docker", tmp_path / "bin"
     here.mkdir()
     programs.mkdir()
@@ -183,7 +184,7 @@ def test_up_makes_secrets_once_and_hands_over(tmp_path: Path) -> None:
     assert (DOCKER / ".gitignore").read_text().split() == ["secrets/"]
 
 
-def test_grafana_finds_its_sources_and_dashboards() -> None:
+def test_grafana_has_its_data_sources_and_dashboards() -> None:
     sources = read_yaml(DOCKER / "grafana/provisioning/datasources/stream-ad.yaml")["datasources"]
     known = {(source["type"], source["uid"]) for source in sources}
     boards = dashboards()
@@ -204,16 +205,16 @@ def test_grafana_finds_its_sources_and_dashboards() -> None:
     assert flux["defaultBucket"] == influx["DOCKER_INFLUXDB_INIT_BUCKET"]
 
 
-def test_prometheus_is_asked_for_metrics_that_there_are() -> None:
-    """By names and labels of the page; and each metric of the product but the rarest is shown."""
+def test_dashboards_query_existing_metrics() -> None:
+    """Names and labels are those of docs/metrics.md; every metric of the product is shown."""
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     labels = {measure.full_name: {*measure.labels, "le", "instance"} for measure in METRICS}
-    told = set(re.findall(r"^\| `(\w+)` ", page, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(\w+)` ", page, re.MULTILINE))
     shown = set()
     for where, text in queries(dashboards()["operations"], "prometheus"):
         (name,) = re.findall(r"\b((?:stream_ad|process)_\w+)", text)
-        base = name if name in told else re.sub(r"_(bucket|sum|count)$", "", name)
-        assert base in told, f"{where}: {name} is not in docs/metrics.md"
+        base = name if name in documented else re.sub(r"_(bucket|sum|count)$", "", name)
+        assert base in documented, f"{where}: {name} is not in docs/metrics.md"
         assert text.count("(") == text.count(")")
         for grouped in re.findall(r"by \(([^)]*)\)", text):
             assert set(grouped.split(", ")) <= labels[base], f"{where}: {grouped}"
@@ -251,7 +252,7 @@ def test_kubernetes_manifests_fit_together() -> None:
         assert manifest["kind"]
 
 
-def test_the_scaler_looks_at_the_group_that_workers_read_in() -> None:
+def test_the_scaler_watches_the_workers_consumer_group() -> None:
     spec, data = MANIFESTS["scaled-by-lag"]["spec"], MANIFESTS["config"]["data"]
     assert spec["scaleTargetRef"]["name"] == MANIFESTS["worker"]["metadata"]["name"]
     assert "replicas" not in MANIFESTS["worker"]["spec"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
-def test_each_guarantee_names_a_test_that_is_there() -> None:
+def test_each_guarantee_names_an_existing_test() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "docs" / "guarantees.md").read_text())
     assert len(named) > 15
     for path, name in named:

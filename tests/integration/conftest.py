@@ -1,4 +1,4 @@
-"""What a client of a killed service leaves behind is told of, or passed over, where it was made."""
+"""Leftovers of clients of killed services are reported, or ignored, in the test that made them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
-    """Collects garbage after each test: an unclosed file is else blamed on whatever test runs then."""
+    """Collect garbage after each test: otherwise a later test gets the warning of an unclosed file."""
     yield
     gc.collect()

@@ -1,4 +1,4 @@
-"""A store that is away for a while: reading pauses, memory stays flat, and all is written when it is back."""
+"""A store outage: consumption pauses, memory stays flat, and everything is written afterwards."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from tests.support.services.errors import skip_if_unavailable
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(600)
-def test_a_store_that_is_away_costs_neither_memory_nor_data(tmp_path: Path) -> None:
+def test_a_store_outage_costs_neither_memory_nor_data(tmp_path: Path) -> None:
     with skip_if_unavailable(), World() as world:
         outage = measure_outage(tmp_path / "home", world, away_s=12, rows_per_s=20)
     assert outage.waiting_mib > 30, outage

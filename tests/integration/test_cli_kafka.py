@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import pytest
+from fastapi.testclient import TestClient
 from stream_ad_connectors.kafka.admin import KafkaAdmin
 from stream_ad_connectors.kafka.publisher import KafkaPublisher
 from stream_ad_connectors.kafka.sink import KafkaSink
@@ -19,18 +22,27 @@ from stream_ad_connectors.kafka.tail import KafkaTail
 from stream_ad import Client, cli, wiring
 from stream_ad.errors import ConfigError, UnavailableError
 from stream_ad.records import AlertState, Observation, Outputs
-from stream_ad.settings import KafkaSettings, Settings, load_settings
+from stream_ad.service import make_app
+from stream_ad.settings import (
+    InfluxSettings,
+    KafkaSettings,
+    ServeSettings,
+    Settings,
+    StoreSettings,
+    Subscription,
+    load_settings,
+)
 from tests.support.fakes import LevelScorer
 from tests.support.services.influxdb import Influx
 from tests.support.sink_samples import SinkPromises, alert
 
 NOWHERE = "127.0.0.1:9"
 T = TypeVar("T")
-WindowRun = Callable[..., tuple[int, str, str]]
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(name="run")
-def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WindowRun:
+def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command line in this process with a light scorer; its exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(wiring, "build_scorer", lambda settings: LevelScorer())
@@ -40,15 +52,15 @@ def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: 
     def run(*args: object) -> tuple[int, str, str]:
         capfd.readouterr()
         code = cli.run([str(arg) for arg in args])
-        told = capfd.readouterr()
-        return code, told.out, told.err
+        result = capfd.readouterr()
+        return code, result.out, result.err
 
     return run
 
 
 @pytest.fixture(name="config")
 def fixture_config(
-    run: WindowRun,
+    run: Run,
     kafka: str,
     influx_bucket: Influx,
     namespace: str,
@@ -72,9 +84,9 @@ def table(path: Path, rows: int) -> Path:
     return path
 
 
-def wrong(told: tuple[int, str, str]) -> dict[str, str]:
-    """Name -> text and mend of what `check --json` found wrong."""
-    return {f["name"]: f"{f['text']} {f['mend']}" for f in json.loads(told[1]) if not f["ok"]}
+def wrong(result: tuple[int, str, str]) -> dict[str, str]:
+    """Name -> text and hint of each failed finding of `check --json`."""
+    return {f["name"]: f["text"] + " " + f["mend"] for f in json.loads(result[1]) if not f["ok"]}
 
 
 def records(settings: KafkaSettings, topic: str) -> list[bytes]:
@@ -86,13 +98,13 @@ def records(settings: KafkaSettings, topic: str) -> list[bytes]:
 
 
 def test_replay_makes_the_topic_and_check_reads_it(
-    run: WindowRun, config: Path, kafka: str, topic_names: Callable[[str], str], tmp_path: Path
+    run: Run, config: Path, kafka: str, topic_names: Callable[[str], str], tmp_path: Path
 ) -> None:
     topic = topic_names("in")
     files = [table(tmp_path / "one.csv", 300), table(tmp_path / "two.csv", 200)]
-    told = run("check", "--json")
-    assert told[0] == 2
-    assert list(wrong(told)) == [f"topic {topic}"]
+    result = run("check", "--json")
+    assert result[0] == 2
+    assert list(wrong(result)) == [f"topic {topic}"]
     code, out, err = run("replay", *files, "--topic", topic)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert f"topic {topic!r} does not exist" in err
@@ -109,8 +121,8 @@ def test_replay_makes_the_topic_and_check_reads_it(
     assert sum(one["lag"] for one in json.loads(out)["lag"]) == 500
 
 
-def test_check_tells_records_that_cannot_be_read(
-    run: WindowRun, config: Path, kafka: str, topic_names: Callable[[str], str]
+def test_check_reports_records_that_do_not_decode(
+    run: Run, config: Path, kafka: str, topic_names: Callable[[str], str]
 ) -> None:
     publisher = KafkaPublisher(KafkaSettings(bootstrap=kafka))
     admin = KafkaAdmin(KafkaSettings(bootstrap=kafka))
@@ -118,9 +130,9 @@ def test_check_tells_records_that_cannot_be_read(
     admin.close()
     publisher.send(topic_names("in"), None, b"not json")
     publisher.close()
-    told = run("check", "--json")
-    assert told[0] == 1
-    assert list(wrong(told)) == [f"records of {topic_names('in')}"]
+    result = run("check", "--json")
+    assert result[0] == 1
+    assert list(wrong(result)) == [f"records of {topic_names('in')}"]
 
 
 @pytest.mark.parametrize(
@@ -133,8 +145,8 @@ def test_check_tells_records_that_cannot_be_read(
         ("STREAM_AD__DETECTOR__FALSE_ALARMS", "often", "config", "expected a rate", 2),
     ],
 )
-def test_check_says_what_is_wrong(
-    run: WindowRun,
+def test_check_names_the_problem(
+    run: Run,
     config: Path,
     kafka: str,
     topic_names: Callable[[str], str],
@@ -149,15 +161,15 @@ def test_check_says_what_is_wrong(
     admin.create_topic(topic_names("in"), 1)
     admin.close()
     monkeypatch.setenv(variable, value)
-    told = run("check", "--json")
-    found = wrong(told)
+    result = run("check", "--json")
+    found = wrong(result)
     assert list(found) == [name]
     assert expected in found[name]
-    assert "wrong-token" not in told[1] + told[2]
-    assert told[0] == code
+    assert "wrong-token" not in result[1] + result[2]
+    assert result[0] == code
 
 
-def test_verbs_say_what_is_wrong(run: WindowRun, config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_commands_name_the_problem(run: Run, config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STREAM_AD__INFLUXDB__TOKEN", "wrong-token")
     for verb in (["scores", "s"], ["alerts"], ["status"]):
         code, out, err = run(*verb)
@@ -199,6 +211,34 @@ def test_client_publishes_and_subscribes(
     assert np.isnan(by_series["s"].values["b"])
 
 
+def test_the_service_publishes_to_subscribed_topics(
+    settings: Settings, topic_names: Callable[[str], str], tmp_path: Path
+) -> None:
+    with closing(KafkaAdmin(settings.kafka)) as admin:
+        for label in ("in", "late"):
+            admin.create_topic(topic_names(label), 2)
+    known = Subscription(topic=topic_names("in"), time_unit="ms")
+    update = {"subscription": (known,), "store": StoreSettings(path=tmp_path / "s.db"), "influxdb": InfluxSettings()}
+    app = make_app(settings.model_copy(update={**update, "serve": ServeSettings(access="open")}))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+
+        def publish(label: str, series: str) -> int:
+            body = [{"series": series, "time": 1000 * 10**6, "values": {"a": 1.0, "b": None}}] * 3
+            return client.post(f"/api/v1/topics/{topic_names(label)}/observations", json=body).status_code
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(publish, ["in"] * 8, map(str, range(8)))) == [202] * 8
+        assert publish("late", "s") == 422, "not subscribed"
+        assert client.put(f"/api/v1/subscriptions/{topic_names('late')}", json={}).status_code == 204
+        assert publish("late", "s") == 202
+        assert client.delete(f"/api/v1/subscriptions/{topic_names('late')}").status_code == 204
+        assert publish("late", "s") == 422
+    found = records(settings.kafka, topic_names("in"))
+    assert len(found) == 24
+    assert json.loads(found[0]) | {"series": ""} == {"series": "", "time": 1000, "values": {"a": 1.0, "b": None}}
+    assert len(records(settings.kafka, topic_names("late"))) == 3
+
+
 def test_client_follows_alerts(settings: Settings) -> None:
     admin = KafkaAdmin(settings.kafka)
     admin.create_topic(settings.kafka.alerts_topic, 1)
@@ -206,12 +246,12 @@ def test_client_follows_alerts(settings: Settings) -> None:
     sink = KafkaSink(settings.kafka)
     names = SinkPromises(prefix="")
     sink.write(Outputs(alerts=[alert(names, "0", "before", AlertState.OPEN)]))
-    told = [alert(names, "1", "mine", AlertState.OPEN), alert(names, "2", "other", AlertState.OPEN)]
+    events = [alert(names, "1", "mine", AlertState.OPEN), alert(names, "2", "other", AlertState.OPEN)]
     with Client(settings) as client:
         mine, every = client.alerts("mine", follow=True), client.alerts(follow=True)
-        sink.write(Outputs(alerts=told))
-        assert take(mine, 1) == told[:1]
-        assert take(every, 2) == told
+        sink.write(Outputs(alerts=events))
+        assert take(mine, 1) == events[:1]
+        assert take(every, 2) == events
     sink.close()
 
 
@@ -227,5 +267,5 @@ def take(items: Iterator[T], count: int) -> list[T]:
     reader = threading.Thread(target=lambda: got.extend(item for _, item in zip(range(count), items, strict=False)))
     reader.daemon = True
     reader.start()
-    reader.join(20)
+    reader.join(240)
     return got

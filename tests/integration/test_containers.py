@@ -1,4 +1,4 @@
-"""What compose.yaml starts, without containers: the same settings, commands and health check at other addresses."""
+"""The services of compose.yaml, without containers: same settings, commands and health check, other addresses."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from stream_ad_connectors.influxdb.store import InfluxStore
 from stream_ad_connectors.kafka.publisher import KafkaPublisher
 
 from stream_ad.settings import InfluxSettings, KafkaSettings, Settings
-from tests.support.docker_files import DOCKER, dashboards, instructions, queries, read_yaml
+from tests.support.docker_files import dashboards, instructions, queries, read_yaml
 from tests.support.jobs import STREAM_AD
+from tests.support.paths import DOCKER
 from tests.support.services.errors import skip_if_unavailable
 from tests.support.services.influxdb import Influx
 from tests.support.services.kafka import KafkaServer, broker_answers, create_topics
@@ -40,7 +41,7 @@ NOT_YET = {
     "stream_ad_notifications_held_back_total",
     "stream_ad_notification_failures_total",
     "stream_ad_notifications_waiting",
-}  # nothing of it came, and compose.yaml has no route
+}  # no sample of them yet, and compose.yaml has no route
 
 
 def replaced(text: str, changes: dict[str, str]) -> str:
@@ -51,7 +52,7 @@ def replaced(text: str, changes: dict[str, str]) -> str:
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[str]:
-    """Kafka with the settings of its service; its inner listener's address. Ports and directories are the test's."""
+    """Kafka with the settings of its service; the address of its inner listener. Ports and directories are replaced."""
     inside, host, controller = free_ports(3)
     changes = {
         "kafka:19092": f"{HOST}:{inside}",
@@ -64,7 +65,7 @@ def broker(tmp_path: Path) -> Iterator[str]:
     given = {key: value for key, value in SERVICES["kafka"]["environment"].items() if key not in JVM_ONLY}
     properties = {key[6:].lower().replace("_", "."): replaced(value, changes) for key, value in given.items()}
     with skip_if_unavailable(), KafkaServer(host, tmp_path, properties=properties):
-        assert wait_until(lambda: broker_answers(f"{HOST}:{inside}"), timeout_s=30)
+        assert wait_until(lambda: broker_answers(f"{HOST}:{inside}"))
         assert broker_answers(f"{HOST}:{host}"), "the listener for this machine answers too"
         yield f"{HOST}:{inside}"
 
@@ -112,7 +113,7 @@ def metric_of(expression: str) -> str:
 
 def scraped(port: int) -> set[str]:
     """Names of all samples of a scrape."""
-    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=240) as answer:
         families = text_string_to_metric_families(answer.read().decode())
     return {sample.name for family in families for sample in family.samples}
 
@@ -141,7 +142,7 @@ def worker_of_compose(broker: str, store: Influx, home: Path, port: int) -> Iter
     finally:
         if worker.poll() is None:
             worker.kill()
-            worker.wait(30)
+            worker.wait(240)
 
 
 def test_the_worker_of_compose_scores_and_is_healthy(broker: str, influx_bucket: Influx, tmp_path: Path) -> None:
@@ -154,15 +155,15 @@ def test_the_worker_of_compose_scores_and_is_healthy(broker: str, influx_bucket:
     given = {name: getattr(influx_bucket, name) for name in ("url", "org", "bucket", "token")}
     store = InfluxStore(Settings(influxdb=InfluxSettings(**given)))
     with worker_of_compose(broker, influx_bucket, home, port) as worker:
-        found = wait_until(lambda: bool(store.score_counts()), timeout_s=90, every_s=0.3)
+        found = wait_until(lambda: bool(store.reader.score_counts()), every_s=0.3)
         store.close()
         assert found, (home / "log").read_text()[-3000:]
         assert healthy(port)
         asked = {metric_of(text) for _, text in queries(dashboards()["operations"], "prometheus")}
-        shown = wait_until(lambda: asked - scraped(port) <= NOT_YET, timeout_s=30, every_s=0.3)
+        shown = wait_until(lambda: asked - scraped(port) <= NOT_YET, every_s=0.3)
         assert shown, f"not in a scrape: {asked - scraped(port)}"
         worker.send_signal(getattr(signal, next(rest for word, rest in IMAGE if word == "STOPSIGNAL")))
-        assert worker.wait(60) == 0
+        assert worker.wait(240) == 0
     assert all(json.loads(line)["level"] for line in (home / "log").read_text().splitlines())
 
 
@@ -184,18 +185,18 @@ def test_the_page_of_compose_answers_to_its_token_alone(broker: str, influx_buck
         serve = subprocess.Popen([STREAM_AD, *command], cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
         well = lambda: subprocess.run(check, capture_output=True, check=False).returncode == 0  # noqa: E731
-        assert wait_until(well, timeout_s=60, every_s=0.5), (tmp_path / "log").read_text()
+        assert wait_until(well, every_s=0.5), (tmp_path / "log").read_text()
         url = f"http://{HOST}:{port}/api/v1/state"
         assert http_get(port, "/api/v1/state")[0] == 401
         asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {secret.read_text()}"})
-        with urllib.request.urlopen(asked, timeout=30) as answer:
+        with urllib.request.urlopen(asked, timeout=240) as answer:
             assert {one["topic"] for one in json.load(answer)["lag"]} == {"sensors"}
         serve.send_signal(signal.SIGTERM)
         assert serve.wait(service_stop_s(service)) == 0
     finally:
         if serve.poll() is None:
             serve.kill()
-            serve.wait(30)
+            serve.wait(240)
 
 
 def service_stop_s(service: dict[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""Every Flux query of the dashboards, on a real store that the product's own sink has written to."""
+"""Every Flux query of the dashboards, on a real store with data written by the product's sink."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ FLUX = [(name, where, text) for name, one in dashboards().items() for where, tex
 
 
 class Grafana:
-    """Puts in what Grafana puts in: the period, the bucket, and variables in double quotes, each escaped."""
+    """Replaces variables as Grafana does: the period, the bucket, and variables in double quotes, escaped."""
 
     def __init__(self, store: Influx) -> None:
         now_s = int(time.time())
         self.start_ns, self.stop_ns = (now_s - SLOTS) * STEP_NS, now_s * STEP_NS
         self.store = store
-        self.client: Any = InfluxDBClient(store.url, store.token, org=store.org, timeout=20_000)
+        self.client: Any = InfluxDBClient(store.url, store.token, org=store.org, timeout=240_000)
 
     def rows(self, flux: str) -> list[dict[str, Any]]:
         period = {"Start": self.start_ns, "Stop": self.stop_ns}
@@ -73,7 +73,7 @@ def grafana(influx: Influx) -> Iterator[Grafana]:
     alerts = [
         alert(promises, "open", LOUD, AlertState.OPEN, slot=SLOTS - 1),
         alert(promises, "over", LOUD, AlertState.RESOLVED, slot=700, length=20),
-        alert(promises, "taken back", LOUD, AlertState.WITHDRAWN, slot=300),
+        alert(promises, "withdrawn", LOUD, AlertState.WITHDRAWN, slot=300),
     ]
     statuses = [status(LOUD, SLOTS), status(CALM, SLOTS), status(NEW, 3)]
     sink.write(Outputs(scores=scores, alerts=alerts, statuses=statuses))
@@ -84,11 +84,11 @@ def grafana(influx: Influx) -> Iterator[Grafana]:
 
 
 @pytest.mark.parametrize(("board", "where", "flux"), FLUX, ids=[f"{name}: {where}" for name, where, _ in FLUX])
-def test_every_query_finds_rows(grafana: Grafana, board: str, where: str, flux: str) -> None:
+def test_every_query_returns_rows(grafana: Grafana, board: str, where: str, flux: str) -> None:
     assert grafana.rows(flux), f"{board}, {where}: no rows"
 
 
-def test_the_overview_tells_what_was_written(grafana: Grafana) -> None:
+def test_the_overview_shows_what_was_written(grafana: Grafana) -> None:
     states = {row["state"]: row["series"] for row in grafana.panel("overview", "Series by state A")}
     assert states == {"scoring": 2, "filling": 1}
     (over,) = grafana.panel("overview", "Series over their threshold A")
@@ -96,11 +96,11 @@ def test_the_overview_tells_what_was_written(grafana: Grafana) -> None:
     (worst,) = grafana.panel("overview", "Scores over the threshold A")
     assert (worst["series"], worst["score"]) == (LOUD, 3.0)
     hours = grafana.panel("overview", "Alerts per hour A")
-    assert sum(row["_value"] for row in hours) == 2, "one open, one over; the one taken back is none"
+    assert sum(row["_value"] for row in hours) == 2, "one open, one over; the withdrawn one does not count"
     assert max(row["score"] for row in grafana.panel("overview", "Highest score of all series A")) == 9.5
 
 
-def test_open_alerts_are_those_that_did_not_end(grafana: Grafana) -> None:
+def test_open_alerts_exclude_ended_ones(grafana: Grafana) -> None:
     tables = [text for name, where, text in FLUX if (name, where) == ("overview", "Open alerts A")]
     count, listed = (grafana.rows(text) for text in sorted(tables, key=len))
     assert count[0]["_value"] == 1

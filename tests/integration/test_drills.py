@@ -1,4 +1,4 @@
-"""A short drill: every kind of fault once, overlapping, and the store ends as if there had been none."""
+"""A short drill: every kind of fault once, overlapping; the store ends as without faults."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from tests.support.services.errors import skip_if_unavailable
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(600)
-def test_faults_that_overlap_lose_double_and_change_nothing(tmp_path: Path) -> None:
+def test_overlapping_faults_lose_duplicate_and_change_nothing(tmp_path: Path) -> None:
     every = len(kinds(embedded=False))
     with skip_if_unavailable(), World() as world:
         outcome = run_drill(tmp_path, world, Plan(seed=3, faults=every, at_once=every, span_s=8))

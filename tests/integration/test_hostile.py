@@ -1,4 +1,4 @@
-"""A few thousand hostile records, by the code of benchmarks/reliability/hostile.py."""
+"""A few thousand hostile records, with the code of benchmarks/reliability/hostile.py."""
 
 from __future__ import annotations
 

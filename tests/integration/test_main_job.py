@@ -63,10 +63,10 @@ def read_topic(address: str, topic: str, count: int) -> list[tuple[dict[str, byt
 def assert_like_backtest(job: Job, data: Path, series: list[str]) -> None:
     expected = job.backtest(data)
     for name in series:
-        told = job.scores(name)
-        assert len(told) == len(expected[name]) == TEST
-        assert np.array_equal(told["time_ns"], START_NS + STEP_NS * np.arange(TEST))
-        assert np.allclose(told["score"], expected[name]["score"], rtol=1e-4, atol=0)
+        scores = job.scores(name)
+        assert len(scores) == len(expected[name]) == TEST
+        assert np.array_equal(scores["time_ns"], START_NS + STEP_NS * np.arange(TEST))
+        assert np.allclose(scores["score"], expected[name]["score"], rtol=1e-4, atol=0)
 
 
 def test_fitted_series_from_topic_to_store_and_back(
@@ -85,9 +85,9 @@ def test_fitted_series_from_topic_to_store_and_back(
     alerts = job.json("alerts", "--start", START)
     assert alerts
     assert {a["series"] for a in alerts} <= set(series)
-    told = [json.loads(value) for _, value in read_topic(kafka, f"{job.namespace}.alerts", 10_000)]
-    assert {a["id"] for a in told} == {a["id"] for a in alerts}
-    assert all(a["channels"] and "expected" in a["channels"][0] for a in told)
+    events = [json.loads(value) for _, value in read_topic(kafka, f"{job.namespace}.alerts", 10_000)]
+    assert {a["id"] for a in events} == {a["id"] for a in alerts}
+    assert all(a["channels"] and "expected" in a["channels"][0] for a in events)
     status = {s["series"]: s for s in job.json("status")["series"]}
     assert set(status) == set(series)
     assert {s["state"] for s in status.values()} == {"scoring"}
@@ -108,7 +108,7 @@ def test_unfitted_series_are_scored_from_their_first_full_window_on(
         [status] = job.json("status")["series"]
         return bool(status["first_score_ns"] == first and status["memory_slots"] == 512)
 
-    assert wait_until(said, timeout_s=30, every_s=1)
+    assert wait_until(said, every_s=1)
 
 
 def test_a_killed_worker_leaves_the_store_as_if_nothing_had_happened(
@@ -120,11 +120,11 @@ def test_a_killed_worker_leaves_the_store_as_if_nothing_had_happened(
     job.create_topic(4)
     first, second = job.worker(), job.worker()
     shared = lambda: min(job.assigned(first), job.assigned(second)) >= 2  # noqa: E731
-    assert wait_until(shared, timeout_s=90, every_s=0.2)
+    assert wait_until(shared, every_s=0.2)
     replay(job, data, series, "--speed", "30")
     wanted = {name: TEST if name == series[0] else TEST - 128 for name in series}
     halfway = sum(wanted.values()) // 2
-    assert wait_until(lambda: sum(job.flux_counts().values()) > halfway, timeout_s=90, every_s=0.2)
+    assert wait_until(lambda: sum(job.flux_counts().values()) > halfway, every_s=0.2)
     first.send_signal(signal.SIGKILL)
     job.wait_for_scores(wanted)
 

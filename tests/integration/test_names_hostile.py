@@ -1,4 +1,4 @@
-"""Names that try to be more than names, from Kafka through a worker into InfluxDB and back by a query."""
+"""Names with injection attempts, from Kafka through a worker into InfluxDB and back by a query."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support.services.influxdb import Influx
 from tests.support.sink_samples import START_NS, batch
 
 FAR_NS = 2**62
-TAKEN = (
+ACCEPTED = (
     "a,b",
     " a b ",
     "a=b",
@@ -60,12 +60,12 @@ SLOTS = 40
 
 
 def records(name: str) -> list[dict[str, object]]:
-    """A series of the name with a channel of the same name."""
+    """A series and its channel, both with this name."""
     start_ms = START_NS // 1_000_000
     return [{"series": name, "time": start_ms + 1000 * i, "values": {name: float(i % 3)}} for i in range(SLOTS)]
 
 
-async def test_names_stay_names_on_the_real_path(
+async def test_names_are_never_interpreted_on_the_real_path(
     kafka: str, influx_bucket: Influx, namespace: str, topic_names: Callable[[str], str], tmp_path: Path
 ) -> None:
     topic = topic_names("in")
@@ -78,7 +78,7 @@ async def test_names_stay_names_on_the_real_path(
     )
     admin_topic(made, topic)
     publisher = KafkaPublisher(made.kafka)
-    for row in zip(*map(records, TAKEN), strict=True):
+    for row in zip(*map(records, ACCEPTED), strict=True):
         publisher.send(topic, None, json.dumps(row).encode())
     for name in REFUSED:
         publisher.send(topic, None, json.dumps({**records("s")[0], "series": name}).encode())
@@ -91,30 +91,30 @@ async def test_names_stay_names_on_the_real_path(
     pipeline = Pipeline(made, scorer, wiring.open_profiles(made))
     seen = Outputs()
     sinks = list(wiring.open_sinks(made, store).values())
-    ingest = ConsumerLoop(source, pipeline, sinks, states, wiring.open_clock(), ConsumerLimits(deliver_s=0.1))
+    loop = ConsumerLoop(source, pipeline, sinks, states, wiring.open_clock(), ConsumerLimits(deliver_s=0.1))
 
-    def told(outputs: Outputs) -> None:
+    def collect(outputs: Outputs) -> None:
         seen.extend(outputs)
-        if {one.series for one in seen.scores} == set(TAKEN) and len(seen.dead_letters) >= 2 * len(REFUSED):
-            ingest.stop()
+        if {one.series for one in seen.scores} == set(ACCEPTED) and len(seen.dead_letters) >= 2 * len(REFUSED):
+            loop.stop()
 
-    ingest.on_outputs = told
-    await ingest.run()
-    assert {letter.reason for letter in seen.dead_letters} == {"bad_name"}
+    loop.on_outputs = collect
+    await loop.run()
+    assert {one.reason for one in seen.dead_letters} == {"bad_name"}
     counts = store.scores.score_counts()
-    ingest.close()
-    expected = {name: len({t for b in seen.scores if b.series == name for t in b.event_time_ns}) for name in TAKEN}
+    loop.close()
+    expected = {name: len({t for b in seen.scores if b.series == name for t in b.event_time_ns}) for name in ACCEPTED}
     assert counts == expected
     assert min(expected.values()) > 0
     with Client(made) as client:
-        assert sorted(status.series for status in client._opened().statuses.statuses()) == sorted(TAKEN)
-        for name in TAKEN:
+        assert sorted(status.series for status in client._opened().statuses.statuses()) == sorted(ACCEPTED)
+        for name in ACCEPTED:
             frame = client.scores(name, channels=True)
             assert len(frame) == expected[name]
             assert [c for c in frame.columns if c.startswith("value.")] == [f"value.{name}"]
         for name in REFUSED:
             assert client.scores(name).empty
-        assert {alert.series for alert in client.alerts()} <= set(TAKEN)
+        assert {alert.series for alert in client.alerts()} <= set(ACCEPTED)
         assert list(client.alerts('" or true or r.series != "')) == []
 
 
@@ -134,7 +134,7 @@ NAMES = st.text(st.sampled_from(SIGNS) | PLAIN, min_size=1, max_size=12)
 
 @settings(deadline=None, max_examples=4, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(NAMES, min_size=40, max_size=40, unique=True))
-def test_any_name_comes_back_as_it_went(influx_bucket: Influx, tmp_path: Path, names: list[str]) -> None:
+def test_any_name_round_trips(influx_bucket: Influx, tmp_path: Path, names: list[str]) -> None:
     """Forty names a write, as series and as channels; both stores."""
     influx = InfluxStore(Settings(influxdb=InfluxSettings(**vars(influx_bucket))))
     sqlite = SqliteStore(tmp_path / "store.db")
@@ -142,12 +142,12 @@ def test_any_name_comes_back_as_it_went(influx_bucket: Influx, tmp_path: Path, n
     try:
         for store in (influx, sqlite):
             store.write(Outputs(scores=batches))
-            assert {name: store.score_counts().get(name) for name in names} == dict.fromkeys(names, 1)
+            assert {name: store.reader.score_counts().get(name) for name in names} == dict.fromkeys(names, 1)
             for one in batches[:5]:
-                (found,) = store.scores(one.series, 0, FAR_NS)
+                (found,) = store.reader.scores(one.series, 0, FAR_NS)
                 assert sorted(found.channels) == sorted(one.channels)
                 assert found.score.tolist() == one.score.tolist()
-        assert set(influx.score_counts()) == set(sqlite.score_counts())
+        assert set(influx.reader.score_counts()) == set(sqlite.reader.score_counts())
     finally:
         influx.close()
         sqlite.close()

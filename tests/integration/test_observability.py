@@ -1,4 +1,4 @@
-"""A worker on real services, watched from outside: its figures are those of the store, and it says how it is."""
+"""A worker on real services: its metrics match the store, its health endpoints report its state."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.support.services.kafka import KafkaServer
 from tests.support.services.process import free_ports, http_get, wait_until
 
 TRAIN, TEST = 2000, 600
-WORD_OF_NONE = re.compile(r"away for (\d+) s")
+OUTAGE = re.compile(r"down for (\d+) s")
 
 
 class Watched:
-    """A job whose workers serve their state on `port`."""
+    """A job whose workers serve metrics and health on `port`."""
 
     def __init__(self, job: Job, **settings: str) -> None:
         self.job = job
@@ -57,7 +57,7 @@ class Watched:
             assert worker.poll() is None, self.job.log_of(worker)[-2000:]
             return self.get("/readyz")[0] == 200
 
-        assert wait_until(ready, timeout_s=90, every_s=0.2), self.get("/readyz")
+        assert wait_until(ready, every_s=0.2), self.get("/readyz")
 
 
 MakeJob = Callable[..., Watched]
@@ -89,8 +89,8 @@ def reading(series: str, slot: int) -> bytes:
     return json.dumps({"series": series, "time": time_ms, "values": {"a": 1.0 + slot % 7}}).encode()
 
 
-class EmittedScores:
-    """What was told on a topic of the job's own, from its beginning on."""
+class JobTopic:
+    """All records of one of the job's topics."""
 
     def __init__(self, job: Job, topic: str) -> None:
         self.messages: list[Any] = []
@@ -115,7 +115,7 @@ class EmittedScores:
         self._consumer.close()
 
 
-def test_the_figures_of_a_scrape_are_those_of_the_store(make_job: MakeJob, kafka: str, tmp_path: Path) -> None:
+def test_metrics_match_the_store(make_job: MakeJob, kafka: str, tmp_path: Path) -> None:
     watched = make_job(kafka, log_format="json")
     job, data = watched.job, tmp_path / "data"
     series = write_plant(data, TRAIN, TEST)
@@ -125,25 +125,25 @@ def test_the_figures_of_a_scrape_are_those_of_the_store(make_job: MakeJob, kafka
     publish(job, b"{broken", b"", b"{broken again", b'{"series": "x", "time": "yesterday", "values": {"a": 1}}')
     worker = job.worker()
     job.wait_for_scores(dict.fromkeys(series, TEST))
-    with EmittedScores(job, "dlq") as dead:
-        assert wait_until(lambda: len(dead.look()) == 4, timeout_s=30)
-        letters = Counter(dict(one.headers)["error_class"].decode() for one in dead.messages)
+    with JobTopic(job, "dlq") as dead:
+        assert wait_until(lambda: len(dead.look()) == 4)
+        reasons = Counter(dict(one.headers)["error_class"].decode() for one in dead.messages)
 
     def settled() -> bool:
         seen = watched.scrape()
         return sum(v for key, v in seen.items() if key[0] == "stream_ad_lag_records") == 0
 
-    assert wait_until(settled, timeout_s=30, every_s=0.5)
+    assert wait_until(settled, every_s=0.5)
     seen = watched.scrape()
     rows = TEST * len(series)
     assert seen["stream_ad_records_total",] == rows + 4
     assert seen["stream_ad_observations_total",] == rows
     assert seen["stream_ad_scores_total",] == sum(job.flux_counts().values()) == rows
-    with EmittedScores(job, "alerts") as alerts:
-        told = Counter((event["rule"], event["state"]) for event in alerts.events())
-    assert told
-    assert {key[1:]: value for key, value in seen.items() if key[0] == "stream_ad_alerts_total"} == told
-    assert {key[1]: v for key, v in seen.items() if key[0] == "stream_ad_dead_letters_total"} == letters
+    with JobTopic(job, "alerts") as alerts:
+        events_seen = Counter((event["rule"], event["state"]) for event in alerts.events())
+    assert events_seen
+    assert {key[1:]: value for key, value in seen.items() if key[0] == "stream_ad_alerts_total"} == events_seen
+    assert {key[1]: v for key, v in seen.items() if key[0] == "stream_ad_dead_letters_total"} == reasons
     assert seen["stream_ad_partitions",] == 2
     assert seen["stream_ad_series",] == len(series)
     assert seen["stream_ad_ready",] == 1
@@ -159,10 +159,10 @@ def test_the_figures_of_a_scrape_are_those_of_the_store(make_job: MakeJob, kafka
     events = [json.loads(line) for line in job.log_of(worker).splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(event) for event in events)
     assert {event["partition"] for event in events if event.get("topic") == job.topic} == {0, 1}
-    assert {event["state"] for event in events if "alert_id" in event} == {state for _, state in told}
+    assert {event["state"] for event in events if "alert_id" in event} == {state for _, state in events_seen}
 
 
-def test_a_silent_series_is_an_alert_that_a_restart_does_not_double(make_job: MakeJob, kafka: str) -> None:
+def test_a_restart_does_not_repeat_an_absence_alert(make_job: MakeJob, kafka: str) -> None:
     watched = make_job(kafka)
     job = watched.job
     job.environment["STREAM_AD__ALERTS__SILENT_AFTER"] = "4s"
@@ -170,36 +170,36 @@ def test_a_silent_series_is_an_alert_that_a_restart_does_not_double(make_job: Ma
     publish(job, *(reading("still", slot) for slot in range(5)))
     first = job.worker()
     watched.wait_ready()
-    with EmittedScores(job, "alerts") as told:
+    with JobTopic(job, "alerts") as topic:
 
         def silent() -> list[tuple[str, str]]:
-            """Each once: a worker killed before its next commit is followed by one that tells the same alert again."""
-            events = {(event["id"], event["state"]): event["series"] for event in told.events("silent")}
+            """Without duplicates: after a kill before the next commit, the next worker emits the same alert again."""
+            events = {(event["id"], event["state"]): event["series"] for event in topic.events("silent")}
             return [(series, state) for (_, state), series in events.items()]
 
         def shown() -> dict[str, dict[str, Any]]:
             return {alert["id"]: alert for alert in job.json("alerts", "--start", START)}
 
-        assert wait_until(lambda: silent() == [("still", "open")], timeout_s=60), silent()
+        assert wait_until(lambda: silent() == [("still", "open")]), silent()
         [alert] = shown().values()
         assert (alert["rule"], alert["severity"], alert["state"]) == ("silent", "silent", "open")
         assert alert["start_ns"] == START_NS + 4 * STEP_NS
 
         first.send_signal(signal.SIGKILL)
-        first.wait(20)
+        first.wait(240)
         second = job.worker()
         watched.wait_ready()
         publish(job, reading("other", 1), reading("other", 2))
-        assert wait_until(lambda: ("other", "open") in silent(), timeout_s=60), silent()
+        assert wait_until(lambda: ("other", "open") in silent()), silent()
         assert silent() == [("still", "open"), ("other", "open")]
         publish(job, reading("still", 100), reading("still", 101))
-        assert wait_until(lambda: ("still", "resolved") in silent(), timeout_s=60), silent()
+        assert wait_until(lambda: ("still", "resolved") in silent()), silent()
         resolved = shown()[alert["id"]]
         assert (resolved["state"], resolved["end_ns"]) == ("resolved", START_NS + 100 * STEP_NS)
     assert job.stop(second) == 0
 
 
-def test_a_frozen_broker_makes_a_worker_wait_and_does_not_kill_it(make_job: MakeJob, kafka_server: KafkaServer) -> None:
+def test_a_frozen_broker_makes_a_worker_wait(make_job: MakeJob, kafka_server: KafkaServer) -> None:
     watched = make_job(kafka_server.address, stall_after="2s", exit_after="1s")
     job = watched.job
     job.environment["STREAM_AD__KAFKA__REQUEST_TIMEOUT_S"] = "2"
@@ -212,15 +212,15 @@ def test_a_frozen_broker_makes_a_worker_wait_and_does_not_kill_it(make_job: Make
     def waited() -> float:
         status, body = watched.get("/healthz")
         assert status == 200
-        return max((float(seconds) for seconds in WORD_OF_NONE.findall(body)), default=0)
+        return max((float(seconds) for seconds in OUTAGE.findall(body)), default=0)
 
-    assert wait_until(lambda: waited() >= 6, timeout_s=60, every_s=0.2)  # twice what ends a stalled worker
+    assert wait_until(lambda: waited() >= 6, every_s=0.2)  # twice what ends a stalled worker
     assert watched.get("/readyz")[0] == 503
     assert watched.scrape()["stream_ad_paused",] == 1
     kafka_server.resume()
     watched.wait_ready()
     publish(job, *(reading("s", slot) for slot in range(20, 40)))
-    assert wait_until(lambda: watched.scrape()["stream_ad_observations_total",] == 40, timeout_s=60, every_s=0.2)
+    assert wait_until(lambda: watched.scrape()["stream_ad_observations_total",] == 40, every_s=0.2)
     assert worker.poll() is None
     assert job.stop(worker) == 0
 
@@ -259,11 +259,11 @@ run_worker(Settings(observability=ObservabilitySettings(stall_after="2s", exit_a
 @pytest.mark.parametrize(
     ("where", "reason", "frame"),
     [
-        ("sink", "writing to sqlite under way", "stuck_for_ever"),
-        ("loop", "the event loop has not turned", "loop_stuck_for_ever"),
+        ("sink", "writing to sqlite for", "stuck_for_ever"),
+        ("loop", "the event loop has not run", "loop_stuck_for_ever"),
     ],
 )
-def test_a_stuck_worker_says_so_and_ends(where: str, reason: str, frame: str, tmp_path: Path) -> None:
+def test_a_stuck_worker_reports_the_stall_and_exits(where: str, reason: str, frame: str, tmp_path: Path) -> None:
     port = free_ports(1)[0]
     watched = Watched.__new__(Watched)
     watched.port = port
@@ -276,13 +276,13 @@ def test_a_stuck_worker_says_so_and_ends(where: str, reason: str, frame: str, tm
                 seen.append(watched.get("/healthz"))
                 return stuck.poll() is not None
 
-            assert wait_until(ended, timeout_s=90)
+            assert wait_until(ended)
         finally:
             stuck.kill()
-            stuck.wait(30)
+            stuck.wait(240)
         text = (tmp_path / "log").read_text()
     assert stuck.returncode == 1, text[-3000:]
     assert any(status == 503 and reason in body for status, body in seen), set(seen)
-    assert "giving up, to be started again" in text
+    assert "exiting, to be restarted by a supervisor" in text
     assert reason in text
     assert frame in text

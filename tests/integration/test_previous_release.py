@@ -1,6 +1,6 @@
-"""What the previous release wrote to InfluxDB and to Kafka is read by this one, through real servers.
+"""This release reads what the previous one wrote to InfluxDB and Kafka, through real servers.
 
-The bytes are in tests/fixtures/previous_release and are written as they are, not by the present adapters.
+The bytes in tests/fixtures/previous_release are written unchanged, not by the present adapters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stream_ad_connectors.kafka.state_store import KafkaStateStore
 from stream_ad.ports import Checkpoint
 from stream_ad.settings import InfluxSettings, KafkaSettings, Settings
 from stream_ad.wiring import open_dead_letters, open_store, open_subscriptions
-from stream_ad.wiring.subscriptions import parsed
+from stream_ad.wiring.subscriptions import parse_subscription
 from tests.support.services.influxdb import Influx
 from tests.support.services.kafka import create_topics
 from tests.support.sink_samples import FAR_NS, slots
@@ -31,7 +31,7 @@ def post(influx: Influx, body: bytes) -> None:
     headers = {"Authorization": f"Token {influx.token}", "Content-Type": "text/plain; charset=utf-8"}
     request = urllib.request.Request(f"{influx.url}/api/v2/write?{where}", body, headers, method="POST")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=10) as response:
+    with opener.open(request, timeout=240) as response:
         assert response.status == 204
 
 
@@ -85,11 +85,11 @@ async def test_topics_are_read(kafka: str, namespace: str, topic_names: Callable
             producer.send(f"{namespace}.state", value, key, partition=one["partition"])
         producer.flush()
 
-    with closing(open_dead_letters(Settings(kafka=settings))) as letters:
-        assert same(list(letters.read_dead_letters()), [one["read"] for one in stored["dead_letters"]])
+    with closing(open_dead_letters(Settings(kafka=settings))) as reader:
+        assert same(list(reader.read_dead_letters()), [one["read"] for one in stored["dead_letters"]])
 
     with closing(open_subscriptions(Settings(kafka=settings))) as subscriptions:
-        found = {topic: parsed(how).model_dump(mode="json") for topic, how in subscriptions.all().items()}
+        found = {topic: parse_subscription(how).model_dump(mode="json") for topic, how in subscriptions.all().items()}
     assert found == {one["key"]: found[one["key"]] | one["read"] for one in stored["subscriptions"]}
 
     states = KafkaStateStore(settings)

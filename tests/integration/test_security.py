@@ -1,4 +1,4 @@
-"""A secured broker and a secured store: the whole path runs, who is not let in is told why, and secrets stay secret."""
+"""A secured broker and a secured store: the whole path runs, a refused client gets the reason, secrets stay secret."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 TRAIN, TEST = 600, 400
 PREFIX = "STREAM_AD__KAFKA__"
 WRONG = "not-the-Pa55word"
-# Every logger speaks at every level, whatever the product sets.
+# Every logger logs at every level, regardless of the product's settings.
 DEBUG_MAIN = """
 import json, logging, sys
 logging.Logger.isEnabledFor = lambda self, level: True
@@ -64,7 +64,7 @@ def store(certificates: Certificates) -> Iterator[Influx]:
 
 
 def by_password(certificates: Certificates, mechanism: str = "SCRAM-SHA-512") -> dict[str, str]:
-    """The environment of a client that shows a password over TLS."""
+    """The environment of a client that authenticates by password over TLS."""
     return {
         f"{PREFIX}SECURITY_PROTOCOL": "SASL_SSL",
         f"{PREFIX}SASL_MECHANISM": mechanism,
@@ -88,7 +88,7 @@ def by_certificate(certificates: Certificates) -> dict[str, str]:
 def make_job(
     tmp_path: Path, broker: SecuredKafkaServer, store: Influx, certificates: Certificates, namespace: str
 ) -> Iterator[Callable[[str], Job]]:
-    """A job that comes by password or by certificate, with a token for its bucket alone."""
+    """A job that authenticates by password or by certificate, with a token limited to its bucket."""
     with opened_jobs() as opened:
 
         def make(way: str) -> Job:
@@ -102,56 +102,56 @@ def make_job(
         yield make
 
 
-@pytest.fixture(name="told")
-def fixture_told(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Runs a verb of a job in this process; what it says as JSON."""
+@pytest.fixture(name="printed")
+def fixture_printed(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a verb of a job in this process; its output as JSON."""
 
-    def told(job: Job, *args: str) -> Any:
+    def printed(job: Job, *args: str) -> Any:
         monkeypatch.chdir(job.home)
         for name, value in job.env.items():
             monkeypatch.setenv(name, value)
         capfd.readouterr()
         code = cli.run((*args, "--json"))
-        said = capfd.readouterr()
-        assert code == 0, said.err
-        return json.loads(said.out)
+        captured = capfd.readouterr()
+        assert code == 0, captured.err
+        return json.loads(captured.out)
 
-    return told
+    return printed
 
 
 @pytest.mark.parametrize("way", ["SCRAM-SHA-512", "certificate"])
 def test_the_whole_path_over_secured_connections(
-    make_job: Callable[[str], Job], told: Callable[..., Any], tmp_path: Path, way: str
+    make_job: Callable[[str], Job], printed: Callable[..., Any], tmp_path: Path, way: str
 ) -> None:
     job = make_job(way)
     name = write_plant(tmp_path / "data", TRAIN, TEST)[0]
     train, test = (str(tmp_path / "data" / "PLANT" / f"{name}.{part}.parquet") for part in ("train", "test"))
     (tmp_path / f"{name}.csv").write_text("nobody_knows_me\n1\n")
-    told(job, "fit", train)
-    assert told(job, "replay", test, "--topic", job.topic, "--start", START, "--create")["sent"] == TEST
-    assert told(job, "replay", str(tmp_path / f"{name}.csv"), "--topic", job.topic, "--start", START)["sent"] == 1
-    assert all(finding["ok"] for finding in told(job, "check"))
+    printed(job, "fit", train)
+    assert printed(job, "replay", test, "--topic", job.topic, "--start", START, "--create")["sent"] == TEST
+    assert printed(job, "replay", str(tmp_path / f"{name}.csv"), "--topic", job.topic, "--start", START)["sent"] == 1
+    assert all(finding["ok"] for finding in printed(job, "check"))
     worker = job.worker()
     found: list[Any] = []
 
     def there() -> bool:
-        found[:] = told(job, "status")["series"]
+        found[:] = printed(job, "status")["series"]
         return [(one["series"], one["scores"]) for one in found] == [(name, TEST)]
 
-    assert wait_until(there, timeout_s=200, every_s=1), (found, job.log_of(worker))
+    assert wait_until(there, every_s=1), (found, job.log_of(worker))
     assert job.stop(worker) == 0
 
-    assert len(told(job, "scores", name, "--start", START)) == TEST
-    assert {alert["series"] for alert in told(job, "alerts", "--start", START)} == {name}
-    assert [letter["reason"] for letter in told(job, "dlq", "list")["letters"]] == ["unknown_channel"]
-    assert [one["lag"] for one in told(job, "status")["lag"]] == [0]
+    assert len(printed(job, "scores", name, "--start", START)) == TEST
+    assert {alert["series"] for alert in printed(job, "alerts", "--start", START)} == {name}
+    assert [dead["reason"] for dead in printed(job, "dlq", "list")["letters"]] == ["unknown_channel"]
+    assert [one["lag"] for one in printed(job, "status")["lag"]] == [0]
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "PLAIN"])
 async def test_other_mechanisms(
     broker: SecuredKafkaServer, certificates: Certificates, mechanism: str, topic_names: Callable[[str], str]
 ) -> None:
-    """Both libraries; that they take the same arguments is all there is to it."""
+    """With both Kafka libraries."""
     settings = KafkaSettings(
         bootstrap=broker.sasl_ssl,
         namespace=topic_names("own"),
@@ -174,7 +174,7 @@ async def test_other_mechanisms(
     await source.stop()
 
 
-# ---- who is not let in
+# ---- refused clients
 
 
 @pytest.fixture(name="run")
@@ -184,7 +184,7 @@ def fixture_run(
     monkeypatch: pytest.MonkeyPatch,
     topic_names: Callable[[str], str],
 ) -> Callable[..., tuple[int, str]]:
-    """Runs a verb in this process against one topic; its exit code, and all it said. Secrets must not be in it."""
+    """Runs a verb in this process against one topic; its exit code, and its output, which must hold no secret."""
     (tmp_path / "stream-ad.toml").write_text(f'[[subscription]]\ntopic = "{topic_names("in")}"\nstep = "1s"\n')
     (tmp_path / "one.csv").write_text("a\n1\n2\n")
     monkeypatch.chdir(tmp_path)
@@ -193,8 +193,8 @@ def fixture_run(
     def run(*args: str) -> tuple[int, str]:
         capfd.readouterr()
         code = cli.run(args)
-        told = capfd.readouterr()
-        said = told.out + told.err
+        captured = capfd.readouterr()
+        said = captured.out + captured.err
         assert "Traceback" not in said
         assert not [secret for secret in (KAFKA_PASSWORD, KEY_PASSWORD, WRONG) if secret in said]
         return code, said
@@ -212,7 +212,7 @@ REFUSALS = [
     (
         "certificate",
         {"SSL_CERT_FILE": None, "SSL_KEY_FILE": None, "SSL_KEY_PASSWORD": None},
-        "wants one",
+        "requires one",
         "cert_file",
         1,
     ),
@@ -223,8 +223,8 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("way", "changes", "says", "mend", "code"), REFUSALS)
-def test_who_is_not_let_in_is_told_why(
+@pytest.mark.parametrize(("way", "changes", "says", "hint", "code"), REFUSALS)
+def test_a_refused_client_gets_the_reason_and_a_hint(
     run: Callable[..., tuple[int, str]],
     broker: SecuredKafkaServer,
     certificates: Certificates,
@@ -257,19 +257,19 @@ def test_who_is_not_let_in_is_told_why(
 
 
 @pytest.mark.parametrize(
-    ("changes", "says", "mend", "code"),
+    ("changes", "says", "hint", "code"),
     [
         ({}, "", "", 0),
         ({"TOKEN": "read"}, "may not write", "STREAM_AD__INFLUXDB__TOKEN", 1),
         ({"TOKEN": WRONG}, "is not accepted", "STREAM_AD__INFLUXDB__TOKEN", 1),
-        ({"TOKEN": f"{WRONG}\n"}, "no token has", "copied", 2),
+        ({"TOKEN": f"{WRONG}\n"}, "invalid character", "copied", 2),
         ({"CA_FILE": "stranger"}, "is not trusted", "influxdb.ca_file", 1),
         ({"CA_FILE": None}, "is not trusted", "influxdb.ca_file", 1),
         ({"URL": "http"}, "url is not https", "https://", 2),
         ({"BUCKET": "_monitoring"}, "could not find bucket", "influxdb.bucket", 2),
     ],
 )
-def test_check_says_what_the_store_refuses(
+def test_check_names_what_the_store_refuses(
     run: Callable[..., tuple[int, str]],
     store: Influx,
     certificates: Certificates,
@@ -279,7 +279,7 @@ def test_check_says_what_the_store_refuses(
     hint: str,
     code: int,
 ) -> None:
-    """The token is one for its bucket alone, so another bucket is as if it were not there."""
+    """The token is limited to its bucket, so the store does not find other buckets."""
     actions = ("read",) if changes.get("TOKEN") == "read" else ("read", "write")
     limited = with_limited_token(store, *actions, ca=certificates.ca)
     values: dict[str, str | None] = {
@@ -307,8 +307,8 @@ def test_check_says_what_the_store_refuses(
 # ---- secrets stay secret
 
 
-def test_no_secret_is_said_anywhere(make_job: Callable[[str], Job], tmp_path: Path) -> None:
-    """Whatever the verbs print with every logger at its most talkative, and what their processes show in /proc."""
+def test_no_secret_is_printed_or_logged(make_job: Callable[[str], Job], tmp_path: Path) -> None:
+    """Neither by the verbs with every logger at its lowest level, nor in their processes' arguments in /proc."""
     job = make_job("PLAIN")  # the mechanism that sends the password itself
     (tmp_path / "s.csv").write_text("a\n" + "1\n2\n" * 200)
     before = (
@@ -322,8 +322,8 @@ def test_no_secret_is_said_anywhere(make_job: Callable[[str], Job], tmp_path: Pa
         ("dlq", "list", "--json"),
     )
     for verbs in (before, (("worker",),), after):
-        said, shown = say_everything(job, verbs)
-        assert "SaslAuthenticateRe" in said, "the libraries were not at their talk"
+        said, shown = run_with_debug_logs(job, verbs)
+        assert "SaslAuthenticateRe" in said, "expected debug logs of the Kafka libraries, found none"
         assert SHOWN in said
         for secret in (KAFKA_PASSWORD, job.influx.token):
             for spelled in (secret, repr(secret.encode())[2:-1]):
@@ -331,40 +331,40 @@ def test_no_secret_is_said_anywhere(make_job: Callable[[str], Job], tmp_path: Pa
                 assert spelled not in shown
 
 
-def say_everything(job: Job, verbs: tuple[tuple[str, ...], ...]) -> tuple[str, str]:
-    """What the verbs printed, and the arguments of their processes; a worker is ended once it commits."""
+def run_with_debug_logs(job: Job, verbs: tuple[tuple[str, ...], ...]) -> tuple[str, str]:
+    """Output of the verbs, and the arguments of their processes; a worker is ended once it commits."""
     args = [sys.executable, "-c", DEBUG_MAIN, json.dumps(verbs)]
     path = job.home / "said.txt"
     with path.open("wb") as output:
         process = subprocess.Popen(args, cwd=job.home, env=job.env, stdout=output, stderr=output)
     shown: set[str] = set()
-    lasts = verbs == (("worker",),)
+    endless = verbs == (("worker",),)
 
     def done() -> bool:
         shown.update(arguments_of(process.pid))
-        return process.poll() is not None or (lasts and "OffsetCommitRe" in path.read_text(errors="replace"))
+        return process.poll() is not None or (endless and "OffsetCommitRe" in path.read_text(errors="replace"))
 
     try:
-        assert wait_until(done, timeout_s=120, every_s=0.2), path.read_text(errors="replace")[-2000:]
+        assert wait_until(done, every_s=0.2), path.read_text(errors="replace")[-2000:]
         process.terminate()
-        process.wait(30)
+        process.wait(240)
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(240)
     said = path.read_text(errors="replace")
     assert process.returncode == 0, said[-3000:]
     return said, "\n".join(shown)
 
 
 def arguments_of(pid: int) -> set[str]:
-    """The command lines of a process and of those it started."""
+    """The command lines of a process and of its children."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             if pid in (int(entry.name), parent):
                 found.add((entry / "cmdline").read_bytes().decode(errors="replace"))
-        except OSError:  # it is gone
+        except OSError:  # it has ended
             continue
     return found
 

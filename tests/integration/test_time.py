@@ -1,6 +1,6 @@
 """Time on the real path: what order, repetition, gaps, rates and wrong clocks do to the store's final contents.
 
-Every case is a series of its own with the same readings, so that it can be held against the series sent in order.
+Each case is a separate series with the same readings, compared with the series sent in order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from stream_ad_connectors.influxdb.store import InfluxStore
 from stream_ad_connectors.kafka.publisher import KafkaPublisher
 
-from stream_ad.detection.emission import merge_batches
+from stream_ad.records import ScoreBatch
 from stream_ad.settings import InfluxSettings, KafkaSettings, Settings
 from tests.support.jobs import START_NS, Job
 from tests.support.services.influxdb import Influx, create_bucket, delete_bucket
@@ -101,7 +101,7 @@ CASES: dict[str, Callable[[], list[Sent]]] = {
     "rates": rates,
     "slow": slow,
 }
-TOLD = dict.fromkeys(CASES, ROWS) | {"gap": ROWS - len(GAP), "rates": ROWS - 20, "slow": ROWS - 20}
+EXPECTED = dict.fromkeys(CASES, ROWS) | {"gap": ROWS - len(GAP), "rates": ROWS - 20, "slow": ROWS - 20}
 
 
 @pytest.fixture(scope="module", name="job")
@@ -117,7 +117,7 @@ def fixture_job(tmp_path_factory: pytest.TempPathFactory, kafka: str, influx: In
         job.create_topic(2)
         publish(job)
         job.worker()
-        job.wait_for_scores(TOLD)
+        job.wait_for_scores(EXPECTED)
         yield job
     finally:
         job.close()
@@ -147,12 +147,12 @@ def publish(job: Job) -> None:
     publisher.close()
 
 
-@pytest.fixture(scope="module", name="told")
-def fixture_told(job: Job) -> dict[str, pd.DataFrame]:
+@pytest.fixture(scope="module", name="stored")
+def fixture_stored(job: Job) -> dict[str, pd.DataFrame]:
     influx = job.influx
     where = InfluxSettings(url=influx.url, org=influx.org, bucket=influx.bucket, token=SecretStr(influx.token))
     store = InfluxStore(Settings(influxdb=where))
-    held = {name: merge_batches(store.scores(name, 0, 2**62, detail=False)) for name in CASES}
+    held = {name: ScoreBatch.merge(store.reader.scores(name, 0, 2**62, detail=False)) for name in CASES}
     store.close()
     return {
         name: pd.DataFrame({"score": one.score, "revision": one.revision, "alert_id": one.alert_id}, one.event_time_ns)
@@ -174,27 +174,27 @@ def fixture_told(job: Job) -> dict[str, pd.DataFrame]:
         ("rates", "slow"),
     ],
 )
-def test_final_contents_are_those_of_data_in_order(told: dict[str, pd.DataFrame], name: str, like: str) -> None:
-    found, wanted = told[name], told[like]
-    assert len(found) == TOLD[name]
+def test_final_contents_equal_those_of_data_in_order(stored: dict[str, pd.DataFrame], name: str, like: str) -> None:
+    found, wanted = stored[name], stored[like]
+    assert len(found) == EXPECTED[name]
     wanted = wanted.loc[found.index]
     assert np.allclose(found["score"], wanted["score"], rtol=1e-4, atol=0)
     assert np.array_equal(found["alert_id"] != "", wanted["alert_id"] != "")
     assert (found["alert_id"] != "").any()
 
 
-def test_late_data_are_told_as_revisions(told: dict[str, pd.DataFrame]) -> None:
-    revised = told["late"]["revision"].to_numpy()[100:105]
+def test_late_data_are_published_as_revisions(stored: dict[str, pd.DataFrame]) -> None:
+    revised = stored["late"]["revision"].to_numpy()[100:105]
     assert (revised >= 1).all()
-    assert (told["late"]["revision"].to_numpy()[:60] == 0).all()
+    assert (stored["late"]["revision"].to_numpy()[:60] == 0).all()
 
 
-def test_what_is_too_late_or_ahead_of_its_record_is_a_dead_letter_and_counted(job: Job) -> None:
-    letters = job.json("dlq", "list")
-    assert letters["counts"] == {"late": 3, "future": 3}
-    by_key = {(one["key"], one["reason"]) for one in letters["letters"]}
+def test_readings_too_late_or_too_far_ahead_become_dead_letters(job: Job) -> None:
+    listed = job.json("dlq", "list")
+    assert listed["counts"] == {"late": 3, "future": 3}
+    by_key = {(one["key"], one["reason"]) for one in listed["letters"]}
     assert by_key == {("too late", "late"), ("skewed", "future")}
-    ahead = next(one["detail"] for one in letters["letters"] if one["reason"] == "future")
+    ahead = next(one["detail"] for one in listed["letters"] if one["reason"] == "future")
     assert "expected at most 5min ahead" in ahead
-    late = next(one["detail"] for one in letters["letters"] if one["reason"] == "late")
+    late = next(one["detail"] for one in listed["letters"] if one["reason"] == "late")
     assert "expected at most 256 slots behind, found" in late

@@ -33,7 +33,7 @@ def expect_trace(found: ScoreTrace, scores: Mapping[int, float], max_points: int
         assert points == scores
         return
     for bucket in buckets(scores, max_points):
-        told = [points[time_ns] for time_ns in bucket if time_ns in points]
+        kept = [points[time_ns] for time_ns in bucket if time_ns in points]
         highest, lowest = max(bucket.values()), min(bucket.values())
-        assert sorted(set(told)) == sorted({highest, lowest})
-        assert len(told) <= 2
+        assert sorted(set(kept)) == sorted({highest, lowest})
+        assert len(kept) <= 2

@@ -1,4 +1,4 @@
-"""The window memory the obvious way: loops over windows, channels and stored windows. Slow; for tests only."""
+"""Reference of the window memory: loops over windows, channels and stored windows. Slow; for tests only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-FLOOR, CLIP, SMALLEST_EDGE, RATIO_FLOOR, CONTAMINATED = 0.1, 100.0, 0.2, 0.1, 0.03
+FLOOR, CLIP, SMALLEST_MAX, RATIO_FLOOR, CONTAMINATED = 0.1, 100.0, 0.2, 0.1, 0.03
 
 
 def features(rows: NDArray[np.float32], end: int, length: int) -> Float64:
@@ -27,12 +27,12 @@ def features(rows: NDArray[np.float32], end: int, length: int) -> Float64:
 
 def spectrum(rows: NDArray[np.float32], end: int, length: int) -> Float64:
     """[channel, 6] root of the power in 6 bands; NaN for a channel read in less than half of the window."""
-    edges = [round(float(edge)) for edge in np.geomspace(1, length // 2 + 1, 7)]
+    bounds = [round(float(bound)) for bound in np.geomspace(1, length // 2 + 1, 7)]
     out = np.full((rows.shape[1], 6), np.nan)
     for channel, values in enumerate(_filled(rows, end, length)):
         if values is not None:
             power = np.abs(np.fft.fft(values - values.mean())) ** 2 / length**2
-            out[channel] = [math.sqrt(power[low:high].sum()) for low, high in pairwise(edges)]
+            out[channel] = [math.sqrt(power[low:high].sum()) for low, high in pairwise(bounds)]
     return out
 
 
@@ -47,8 +47,8 @@ def shape(rows: NDArray[np.float32], end: int, length: int) -> Float64:
 
 
 def _filled(rows: NDArray[np.float32], end: int, length: int) -> list[Float64 | None]:
-    """Each channel's window, missing readings on the line between their neighbours, at the mean beyond the first and
-    the last; None where less than half was read."""
+    """Each channel's window, missing readings interpolated linearly, the mean beyond the first and the last; None with
+    less than half of the readings."""
     window = np.full((length, rows.shape[1]), np.nan)
     there = rows[max(end + 1 - length, 0) : end + 1]
     window[length - len(there) :] = there
@@ -62,8 +62,7 @@ def _filled(rows: NDArray[np.float32], end: int, length: int) -> list[Float64 | 
 
 
 def kept(window: Float64) -> Float64:
-    """A window as a memory stores it: 0 where nothing was read, every feature a whole number of steps, 127 to the
-    largest."""
+    """A window as a memory stores it: 0 for missing features, each a whole number of steps, 127 for the largest."""
     values = np.nan_to_num(window)
     unit = max(abs(values).max(), 1e-6) / 127
     return np.asarray(np.round(values / unit) * unit)
@@ -84,7 +83,7 @@ class NaiveMemory:
         self.stored = {b: kept(self.table[b]) for b in full}
         self.held = {b: self._distance(self.table[b], self._fold(b)) for b in range(self.blocks)}
         trusted = sorted(full, key=lambda b: self.held[b])[: len(full) - int(CONTAMINATED * len(full))]
-        self.edge = max(self.held[trusted[-1]], SMALLEST_EDGE)
+        self.held_out_max = max(self.held[trusted[-1]], SMALLEST_MAX)
         self.stored = {b: self.stored[b] for b in trusted}
 
     def _standardise(self, table: Float64) -> Float64:
@@ -123,9 +122,9 @@ class NaiveMemory:
             found.append(self._log(self._distance(query, None)))
         return np.array(found)
 
-    def read_growing(self, rows: NDArray[np.float32], gap: int, span: int, admitted: float) -> Float64:
-        """The same, the rows' own windows stored too from `gap` to `gap + span` blocks after their end, where the
-        history alone said no more than `admitted` of them."""
+    def read_with_online_memory(self, rows: NDArray[np.float32], gap: int, span: int, admission: float) -> Float64:
+        """The same, with the rows' windows stored from `gap` to `gap + span` blocks after their end, if their log
+        ratio to the history alone is below `admission`."""
         alone = self.read(rows)
         queries = [self._standardise(features(rows, (b + 1) * self.hop - 1, self.length)) for b in range(len(alone))]
         found = []
@@ -137,7 +136,7 @@ class NaiveMemory:
             own = [
                 kept(queries[b])
                 for b in range(max(block - gap - span, 0), block - gap + 1)
-                if alone[b] < admitted and not np.isnan(queries[b]).all()
+                if alone[b] < admission and not np.isnan(queries[b]).all()
             ]
             distances = sorted(
                 math.sqrt(((query - stored)[seen] ** 2).sum() * query.size / seen.sum())
@@ -147,4 +146,4 @@ class NaiveMemory:
         return np.array(found)
 
     def _log(self, distance: float) -> float:
-        return math.log(0.5) if math.isnan(distance) else math.log(distance / self.edge + RATIO_FLOOR)
+        return math.log(0.5) if math.isnan(distance) else math.log(distance / self.held_out_max + RATIO_FLOOR)

@@ -1,4 +1,4 @@
-"""The obvious, slow way through the whole pipeline for one complete series."""
+"""The pipeline for one complete series, written the obvious, slow way."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from stream_ad.ports import Window
 
 
 def scores(values: Any, scorer: Any, profile: Any, memory: int) -> dict[int, float]:
-    """Raw score of every told slot: each window afresh from all rows so far, one after the other."""
-    n, told = len(values), {}
+    """Raw score of every emitted slot: each window from all rows so far, in a fresh session, one after the other."""
+    n, emitted = len(values), {}
     hop, delay, window = scorer.hop_steps, scorer.delay_steps, scorer.window_steps
     padded = np.full((n + 10 * hop + delay, values.shape[1]), np.nan, dtype=np.float32)
     padded[:n] = values
@@ -26,12 +26,14 @@ def scores(values: Any, scorer: Any, profile: Any, memory: int) -> dict[int, flo
                 session = scorer.open(arrays)
                 for e in range(hop - 1, end, hop):
                     scorer.score([(session, _window(context, e, window, 0, 0))])
-                told[slot] = float(scorer.score([(session, _window(context, end, window, slot, slot + 1))])[0].raw[0])
+                emitted[slot] = float(
+                    scorer.score([(session, _window(context, end, window, slot, slot + 1))])[0].raw[0]
+                )
         if next_fit is not None and end + 1 >= next_fit and not final:
             arrays = scorer.fit(padded[: end + 1]).arrays
             first = end + 1 if first is None else first
             next_fit = 2 * (end + 1) if 2 * (end + 1) <= memory else None
-    return told
+    return emitted
 
 
 def _window(rows: Any, end: int, window: int, emit_from: int, emit_to: int) -> Any:
@@ -42,13 +44,13 @@ def _window(rows: Any, end: int, window: int, emit_from: int, emit_to: int) -> A
 
 
 def threshold_of(values: Any, slot: int, scorer: Any, store: Any) -> float:
-    """The fake scorer's held-out scores are always the same, so one threshold serves every profile."""
+    """The same for every profile, since the fake scorer's held-out scores always are the same."""
     held_out = scorer.fit(values[: scorer.window_steps]).held_out
     return float(Calibration.fit(held_out, 1.0, 1 / (7 * 86400)).threshold)
 
 
 def place_all(times: list[int], step: int, anchor: int, lateness: int, revise: int) -> list[tuple[int, str]]:
-    """Slot and fate of each reading: the nearest slot by trying all, the newest slot by looking at all before it."""
+    """Slot and placement of each time: the nearest slot by trying all, the newest slot from all earlier times."""
     placed: list[tuple[int, str]] = []
     open_slots: list[int] = []
     for time in times:

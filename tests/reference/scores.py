@@ -1,4 +1,4 @@
-"""The obvious, slow way of each algorithm; the product's code must give the same."""
+"""Each algorithm written the obvious, slow way; the product's code must return the same."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _reading(reading: Any) -> float:
 
 
 def cluster_peaks(raw: Sequence[float], level: float, run: int) -> list[float]:
-    """Highest score of each cluster over `level`; `run` slots not over it part two clusters."""
+    """Highest score of each cluster over `level`; `run` slots not over it separate two clusters."""
     peaks: list[float] = []
     quiet = run
     for score in raw:
@@ -110,7 +110,7 @@ def cluster_peaks(raw: Sequence[float], level: float, run: int) -> list[float]:
 
 
 def quantile_level(raw: Sequence[float], clusters: float, run: int) -> float:
-    """The highest of the candidate levels that at least this many clusters exceed, else the one that most exceed."""
+    """The highest candidate level that at least this many clusters exceed, else the one that most clusters exceed."""
     ordered = sorted(raw, reverse=True)
     best_level, best = 0.0, -1
     rank = 1.0
@@ -127,7 +127,7 @@ def quantile_level(raw: Sequence[float], clusters: float, run: int) -> float:
 
 @dataclass(frozen=True)
 class Event:
-    """What of an alert follows from times and scores."""
+    """The part of an alert that follows from times and scores alone."""
 
     state: str
     start_ns: int
@@ -179,7 +179,7 @@ def _one_episode(
     events: list[Event],
     marked: list[bool],
 ) -> int:
-    """Tells one episode; the slot after it."""
+    """Adds one episode's events; the slot after it."""
     start, detected = opened
     first, end = segment
     wait = max(rule.cooldown_steps, 1)
@@ -194,7 +194,7 @@ def _one_episode(
         last = i
     resolved = last + wait if last + wait < end else end  # the slot that shows it, maybe the first past a gap
 
-    def tell(state: str, i: int) -> float:
+    def add_event(state: str, i: int) -> float:
         peak = max(scores[start : min(i, last) + 1])
         peak_at = scores.index(peak, start)
         finish = times[last] if state == "resolved" else None
@@ -203,12 +203,12 @@ def _one_episode(
         )
         return peak
 
-    told = tell("open", detected)
+    reported = add_event("open", detected)
     for i in range(detected, last + 1):
         marked[i] = scores[i] >= rule.exit
         peak = max(scores[start : i + 1])
-        if peak >= 2 * told or (peak > told and severity(peak) != severity(told)):
-            told = tell("update", i)
+        if peak >= 2 * reported or (peak > reported and severity(peak) != severity(reported)):
+            reported = add_event("update", i)
     if resolved < len(times):
-        tell("resolved", resolved)
+        add_event("resolved", resolved)
     return resolved + 1 if resolved < end else end

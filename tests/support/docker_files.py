@@ -1,4 +1,4 @@
-"""The files under docker/ as data: YAML, the Dockerfile, what dashboards ask."""
+"""The files under docker/ as data: YAML, the Dockerfile, the queries of dashboards."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 
 import yaml
 
-__all__ = ["DOCKER", "ROOT", "dashboards", "instructions", "queries", "read_yaml"]
+from tests.support.paths import DOCKER
 
-ROOT = Path(__file__).parents[2]
-DOCKER = ROOT / "docker"
+__all__ = ["dashboards", "instructions", "queries", "read_yaml"]
 
 
 def read_yaml(path: Path) -> Any:

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from stream_ad_connectors.in_process.memory import MemoryProfileStore
 
-from stream_ad.ports import Fitted, Profile, ScoredSlots, Window
+from stream_ad.ports import Fitted, ScoredSlots, Window
+
+MemoryProfiles = MemoryProfileStore
 
 
 @dataclass
@@ -48,30 +51,10 @@ class LevelScorer:
         context = np.array([session.rows[s] for s in sorted(session.rows)], dtype=np.float64)
         filled = np.where(np.isnan(context), 0.0, context)
         mean = filled.sum(axis=0) / np.maximum(1, (~np.isnan(context)).sum(axis=0))
-        told = window.rows[window.emit_from - first : window.emit_to - first].astype(np.float64)
-        error = np.nan_to_num(np.abs(told - mean) / session.scale)
-        expected = np.broadcast_to(mean, told.shape).astype(np.float32)
+        rows = window.rows[window.emit_from - first : window.emit_to - first].astype(np.float64)
+        error = np.nan_to_num(np.abs(rows - mean) / session.scale)
+        expected = np.broadcast_to(mean, rows.shape).astype(np.float32)
         share = (error + 1e-9) / (error + 1e-9).sum(axis=1, keepdims=True)
         return ScoredSlots(
             window.emit_from, error.sum(axis=1), expected, expected - 1, expected + 1, share.astype(np.float32)
         )
-
-
-@dataclass
-class MemoryProfiles:
-    """Profiles in a dict."""
-
-    saved: dict[tuple[str, str, str], Profile] = field(default_factory=dict)
-    promoted: dict[tuple[str, str], str] = field(default_factory=dict)
-
-    def save(self, profile: Profile, *, promote: bool) -> None:
-        self.saved[profile.series, profile.scorer, profile.version] = profile
-        if promote:
-            self.promoted[profile.series, profile.scorer] = profile.version
-
-    def load(self, series: str, scorer: str, version: str | None = None) -> Profile | None:
-        chosen = version or self.promoted.get((series, scorer), "")
-        return self.saved.get((series, scorer, chosen))
-
-    def series(self, scorer: str) -> list[str]:
-        return sorted(series for series, name in self.promoted if name == scorer)

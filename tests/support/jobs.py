@@ -22,7 +22,7 @@ from influxdb_client.client.influxdb_client import InfluxDBClient
 from stream_ad.demo.plant import Plant
 from tests.support.services.influxdb import Influx
 from tests.support.services.kafka import create_topics
-from tests.support.services.process import wait_until
+from tests.support.services.process import PATIENCE_S, wait_until
 
 START = "2026-01-01T00:00:00Z"
 START_NS = int(pd.Timestamp(START).value)
@@ -47,7 +47,7 @@ def write_plant(data: Path, train: int, test: int, seed: int = 5) -> list[str]:
 
 @contextmanager
 def opened_jobs() -> Iterator[Callable[..., Job]]:
-    """Makes jobs, as `Job` is made, with their configs written; in the end their workers are ended."""
+    """A factory of jobs with written configs, called as `Job`; their workers end with the block."""
     jobs: list[Job] = []
 
     def make(*args: Any, **more: Any) -> Job:
@@ -65,7 +65,7 @@ def opened_jobs() -> Iterator[Callable[..., Job]]:
 
 @dataclass
 class Job:
-    """One directory with a config of its own, talking to one topic and one bucket."""
+    """A directory with a config, for one topic and one bucket, and its processes."""
 
     home: Path
     kafka: str
@@ -94,12 +94,12 @@ class Job:
             "STREAM_AD__INFLUXDB__TOKEN": self.influx.token,
             "STREAM_AD__KAFKA__NAMESPACE": self.namespace,
             "STREAM_AD__KAFKA__GROUP": self.namespace,
-            "STREAM_AD__KAFKA__SESSION_TIMEOUT_S": "6",
+            "STREAM_AD__KAFKA__SESSION_TIMEOUT_S": "3",
             "STREAM_AD__DETECTOR__SILENCE": "4s",
             **self.environment,
         }
 
-    def run(self, *args: str, code: int = 0, timeout_s: float = 240) -> str:
+    def run(self, *args: str, code: int = 0, timeout_s: float = 2 * PATIENCE_S) -> str:
         done = subprocess.run(
             [STREAM_AD, *args],
             cwd=self.home,
@@ -114,7 +114,7 @@ class Job:
         return done.stdout if code == 0 else done.stderr
 
     def supervise(self) -> None:
-        """What a supervisor does: a worker that gave up (its broker was away while it started) is started again."""
+        """As a supervisor does: restart a worker that gave up because its broker was down at its start."""
         for worker in list(self.workers):
             if worker.poll() == 1 and worker not in self._replaced:
                 self._replaced.append(worker)
@@ -124,7 +124,7 @@ class Job:
         create_topics(self.kafka, self.topic, partitions=partitions)
 
     def assigned(self, worker: subprocess.Popen[bytes]) -> int:
-        """How often the worker's log says that it took over a partition."""
+        """How many partition assignments the worker has logged."""
         return self.log_of(worker).count("reading from")
 
     def worker(self) -> subprocess.Popen[bytes]:
@@ -134,7 +134,7 @@ class Job:
         return started
 
     def serve(self) -> str:
-        """Starts `stream-ad serve` on a free port; the link that it prints."""
+        """Start `stream-ad serve` on a free port; the link that it prints."""
         path = self.home / "serve.log"
         with path.open("wb") as log:
             command = [STREAM_AD, "serve", "--port", "0"]
@@ -143,7 +143,7 @@ class Job:
         def link() -> str:
             return (re.findall(r"serving (\S+)", path.read_text(errors="replace")) or [""])[0]
 
-        assert wait_until(lambda: bool(link()), timeout_s=60), path.read_text(errors="replace")
+        assert wait_until(lambda: bool(link())), path.read_text(errors="replace")
         return link()
 
     def log_of(self, worker: subprocess.Popen[bytes]) -> str:
@@ -151,13 +151,13 @@ class Job:
 
     def stop(self, worker: subprocess.Popen[bytes]) -> int:
         worker.send_signal(signal.SIGTERM)
-        return worker.wait(60)
+        return worker.wait(PATIENCE_S)
 
     def close(self) -> None:
         for process in [*self.workers, *self._others]:
             if process.poll() is None:
                 process.kill()
-                process.wait(30)
+                process.wait(PATIENCE_S)
 
     def flux_counts(self) -> dict[str, int]:
         """Series -> number of scores, counted by Flux itself."""
@@ -169,12 +169,12 @@ class Job:
             tables = client.query_api().query(query)
         return {record["series"]: record["_value"] for table in tables for record in table.records}
 
-    def wait_for_scores(self, wanted: Mapping[str, int], timeout_s: float = 180) -> None:
+    def wait_for_scores(self, wanted: Mapping[str, int], timeout_s: float = 2 * PATIENCE_S) -> None:
         def there() -> bool:
             if self.supervised:
                 self.supervise()
             for worker in self.workers:
-                # -SIGTERM: ended while it was still being loaded, before there was anything to end in order
+                # -SIGTERM: it ended during its imports, before its signal handler was set
                 ended = (None, 0, -signal.SIGKILL, -signal.SIGTERM)
                 assert worker.poll() in ended or worker in self._replaced, (
                     f"{worker.returncode}: {self.log_of(worker)[-3000:]}"

@@ -16,8 +16,9 @@ from stream_ad.ports import Checkpoint
 from stream_ad.records import DeadLetter, SourcePosition, SourceRecord
 from stream_ad.settings import KafkaSettings
 from tests.contracts.check_source import Listener
+from tests.support.services.process import PATIENCE_S
 
-LETTER = DeadLetter(SourceRecord(SourcePosition("t", 3, 42), 5_000_000, b"k", bytes(1_000_000)), "too_big", "1 MB")
+DEAD_LETTER = DeadLetter(SourceRecord(SourcePosition("t", 3, 42), 5_000_000, b"k", bytes(1_000_000)), "too_big", "1 MB")
 
 
 def fill(settings: KafkaSettings, topic: str, values: Sequence[int], partitions: int = 4) -> None:
@@ -36,7 +37,7 @@ def where(key: str, partitions: int) -> int:
 
 
 class Tracker(Listener):
-    """Begins where the group committed, as the runtime does, and writes down what it was told."""
+    """Begins at the group's committed offsets, as the runtime does, and records its calls."""
 
     def __init__(self, source: KafkaSource) -> None:
         super().__init__()
@@ -82,15 +83,15 @@ async def running(settings: KafkaSettings, topic: str) -> AsyncIterator[tuple[Ka
         await source.stop()
 
 
-async def read_until(done: Callable[[], bool], *sources: tuple[KafkaSource, Tracker], wait_s: float = 20) -> None:
-    deadline = time.monotonic() + wait_s
+async def read_until(done: Callable[[], bool], *sources: tuple[KafkaSource, Tracker]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not done():
         assert time.monotonic() < deadline
         for source, tracker in sources:
             tracker.take(await source.poll(0.05))
 
 
-def consume(settings: KafkaSettings, topic: str, count: int, wait_s: float = 10) -> list[object]:
+def consume(settings: KafkaSettings, topic: str, count: int, wait_s: float = PATIENCE_S) -> list[object]:
     consumer = KafkaConsumer(topic, bootstrap_servers=settings.bootstrap, auto_offset_reset="earliest")
     found: list[object] = []
     deadline = time.monotonic() + wait_s

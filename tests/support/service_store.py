@@ -43,12 +43,12 @@ def scores(series: str) -> ScoreBatch:
     )
 
 
-def alert(letter: str, series: str, slot: int, state: AlertState, peak: float) -> Alert:
+def alert(digit: str, series: str, slot: int, state: AlertState, peak: float) -> Alert:
     start = START_NS + slot * S
     channels = (AlertChannel("pressure", 0.8, 4.25, 3.0, 2.9, 3.1), AlertChannel("flow", 0.2, None, 3.0, 2.9, 3.1))
     end = start + 5 * S if state is AlertState.RESOLVED else None
     return Alert(
-        letter * 24, series, "threshold", state, start, start - 3 * S, start, end, start + 9 * S, peak, start, channels,
+        digit * 24, series, "threshold", state, start, start - 3 * S, start, end, start + 9 * S, peak, start, channels,
         "universal/1",
     )  # fmt: skip
 

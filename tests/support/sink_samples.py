@@ -161,7 +161,7 @@ def write_scores(target: SinkUnderTest, *batches: ScoreBatch) -> None:
 
 
 def expect_scores(target: SinkUnderTest, promises: SinkPromises, series: str, *expected: ScoreBatch) -> None:
-    """The reader tells exactly the slots of `expected` for the series, in time order, each once."""
+    """The reader returns exactly the slots of `expected` for the series, in time order, each once."""
     reader = target.scores
     if reader is None:
         return

@@ -46,7 +46,7 @@ def test_words(text: str, ns: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", " ", "5", "soon", "-1s", "1x", "1s2", "0s", "1e3s", "inf s", "0.1ns", "1 s;", "99999999999w", "h"]
 )
-def test_what_is_none_is_refused(text: str) -> None:
+def test_invalid_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected a .*duration"):
         duration_ns(text)
 

@@ -1,6 +1,6 @@
-"""What the previous release stored is read by this one: tests/fixtures/previous_release, see the README there.
+"""This release reads what the previous one stored: tests/fixtures/previous_release, see the README there.
 
-Other processors round their last digits differently, hence TOLERANCE.
+TOLERANCE: other processors round the last digits differently.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from stream_ad.settings import (
     Subscription,
 )
 from stream_ad.wiring import build_scorer, open_clock, open_dead_letters, open_profiles, open_store
-from stream_ad.wiring.subscriptions import parsed
+from stream_ad.wiring.subscriptions import parse_subscription
 from tests.contracts.check_scorer import raw_of, run
 from tests.support.sink_samples import FAR_NS, batch, slots
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "previous_release"
 TOLERANCE = 1e-6
-# Not the versions of models: the last digits of a profile that is filled after the checkpoint are in its name.
+# Without model versions: the name of a profile that is filled after the checkpoint depends on its last digits.
 ALERT_FIELDS = (
     "id", "series", "rule", "state", "start_ns", "likely_start_ns", "detected_ns", "end_ns", "updated_ns", "peak_ns",
     "revision",
@@ -57,7 +57,7 @@ def fixture(name: str) -> Any:
 
 
 def plain(content: object) -> Any:
-    """As the fixtures have it: NaN is null, bytes are base64."""
+    """The fixtures' form: NaN is null, bytes are base64."""
     return json.loads(msgspec.json.encode(content))
 
 
@@ -86,7 +86,7 @@ def profiles(tmp_path: Path) -> ProfileStore:
 
 
 def restarted(name: str, scorer_name: str, profiles: ProfileStore) -> tuple[Outputs, list[SeriesStatus]]:
-    """Outputs of the records after the checkpoint, and where the series are then."""
+    """Outputs of the records after the checkpoint, and the series' statuses then."""
     case = fixture(f"restart/{name}.json")
     lines = (FIXTURES / "restart" / f"{name}.jsonl").read_bytes().splitlines()
     records = [SourceRecord(SourcePosition(name, 0, n), case["timestamp_ns"], None, v) for n, v in enumerate(lines)]
@@ -110,7 +110,7 @@ def score_columns(out: Outputs) -> dict[str, dict[str, list[Any]]]:
 
 
 def picked(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> list[list[Any]]:
-    """These fields of each, by series; what comes of one series stays in its order."""
+    """These fields of each row, sorted by series; rows of one series keep their order."""
     return [[row[name] for name in fields] for row in sorted(rows, key=lambda row: str(row["series"]))]
 
 
@@ -118,7 +118,7 @@ def picked(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> list[lis
     ("name", "scorer_name"),
     [("universal", "universal"), ("parked", "universal"), ("control", "control"), ("control", "memory")],
 )
-def test_series_go_on_from_a_checkpoint(name: str, scorer_name: str, profiles: ProfileStore) -> None:
+def test_series_resume_from_a_checkpoint(name: str, scorer_name: str, profiles: ProfileStore) -> None:
     """From every kind of state (the README lists them), also with another scorer than the one that wrote it."""
     out, statuses = restarted(name, scorer_name, profiles)
     expected = fixture(f"restart/{name}.json")["expected"][scorer_name]
@@ -131,8 +131,8 @@ def test_series_go_on_from_a_checkpoint(name: str, scorer_name: str, profiles: P
     for found, alert in zip(plain(out.alerts), expected["alerts"], strict=True):
         assert found["peak_score"] == pytest.approx(alert["peak_score"], rel=TOLERANCE)
         assert [one["channel"] for one in found["channels"]] == [one["channel"] for one in alert["channels"]]
-    assert [(letter.record.position.offset, letter.reason) for letter in out.dead_letters] == [
-        (letter["record"]["position"]["offset"], letter["reason"]) for letter in expected["dead_letters"]
+    assert [(one.record.position.offset, one.reason) for one in out.dead_letters] == [
+        (one["record"]["position"]["offset"], one["reason"]) for one in expected["dead_letters"]
     ]
     assert picked(plain(statuses), STATUS_FIELDS) == picked(expected["statuses"], STATUS_FIELDS)
 
@@ -161,10 +161,10 @@ def test_profiles_are_loaded_by_name_and_by_pointer_and_score(profiles: ProfileS
 # ---- the embedded store
 
 
-def test_the_embedded_store_is_read_and_goes_on(tmp_path: Path) -> None:
+def test_the_embedded_store_is_read_and_written(tmp_path: Path) -> None:
     stored = fixture("store.json")
     settings = Settings(store=StoreSettings(path=shutil.copy(FIXTURES / "store.db", tmp_path / "store.db")))
-    store, letters = open_store(settings), open_dead_letters(settings)
+    store, dead_letters = open_store(settings), open_dead_letters(settings)
     assert store.scores.score_counts() == stored["counts"]
     for series, wanted in stored["scores"].items():
         assert plain(slots(store.scores.scores(series, 0, FAR_NS))) == wanted
@@ -176,13 +176,13 @@ def test_the_embedded_store_is_read_and_goes_on(tmp_path: Path) -> None:
     assert same(store.alerts.alerts(None, 0, FAR_NS), stored["alerts"])
     assert same([store.alerts.alert(one["id"]) for one in stored["alerts"]], stored["alerts"])
     assert same(store.statuses.statuses(), stored["statuses"])
-    assert same(list(letters.read_dead_letters()), stored["dead_letters"])
+    assert same(list(dead_letters.read_dead_letters()), stored["dead_letters"])
     (first, second, *_), newer = stored["scores"]["pump 1"], batch("pump 1", [FAR_NS - 1], seed=9)
     store.sink.write(Outputs(scores=[newer]))
     assert store.scores.score_counts() == stored["counts"] | {"pump 1": stored["counts"]["pump 1"] + 1}
     assert plain(slots(store.scores.scores("pump 1", first[0], second[0]))) == [first]
     assert slots(store.scores.scores("pump 1", FAR_NS - 1, FAR_NS)) == slots([newer])
-    letters.close()
+    dead_letters.close()
     store.sink.close()
 
 
@@ -209,7 +209,7 @@ def test_dead_letters_of_the_topic() -> None:
 
 def test_subscriptions_of_the_topic() -> None:
     for one in fixture("topics.json")["subscriptions"]:
-        found = parsed(one["value"].encode())
+        found = parse_subscription(one["value"].encode())
         assert found.topic == one["key"]
         assert {name: found.model_dump(mode="json")[name] for name in one["read"]} == one["read"]
 
@@ -229,14 +229,14 @@ def test_published_observations() -> None:
     for one in fixture("topics.json")["observations"]:
         decoder = Decoder(Subscription(topic="plant", **one["fields"]), DetectorSettings())
         record = SourceRecord(SourcePosition("plant", 0, 0), one["read"]["event_time_ns"], None, one["value"].encode())
-        (found,), letters = decoder.decode(record)
-        assert not letters
+        (found,), dead_letters = decoder.decode(record)
+        assert not dead_letters
         assert plain(found) == one["read"]
         assert math.isnan(found.values["b c"])
 
 
 class AlertsTopic:
-    """ports.Source over the stored alerts; what the notifier committed is the last of the stored commits."""
+    """ports.Source over the stored alerts; the notifier's commit is the last of the stored commits."""
 
     def __init__(self) -> None:
         stored = fixture("topics.json")
@@ -275,8 +275,8 @@ class Receiver:
         self.messages.append(notification)
 
 
-async def test_the_notifier_goes_on_where_its_routes_were() -> None:
-    """What was sent before is not sent again, and what comes after is sent: all in one message."""
+async def test_the_notifier_resumes_at_its_routes_offsets() -> None:
+    """Only alerts after the committed offsets are sent, in one message."""
     source, receiver = AlertsTopic(), Receiver()
     await NotificationDispatcher(
         source, [Route(Outbox(NotifyRoute(name="team")), receiver)], alert_from_json, open_clock()

@@ -1,4 +1,4 @@
-"""Times as people write them."""
+"""Times as text: parsed as people write them, formatted as ISO-8601."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from stream_ad.errors import ConfigError
-from stream_ad.timestamps import moment_ns
+from stream_ad.timestamps import format_ns, iso_utc, moment_ns
 
 NOW = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -50,3 +50,24 @@ def test_objects(moment: int | datetime) -> None:
 def test_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--start: expected a time such as .*found"):
         moment_ns(text, name="--start")
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "text"),
+    [(0, "1970-01-01T00:00:00Z"), (1_500_000_000, "1970-01-01T00:00:01.5Z"), (-1, "1969-12-31T23:59:59.999999999Z")],
+)
+def test_times_as_text(time_ns: int, text: str) -> None:
+    assert iso_utc(time_ns) == text
+
+
+@pytest.mark.parametrize(
+    ("digits", "text"),
+    [(0, "1970-01-01T00:00:01Z"), (1, "1970-01-01T00:00:01.9Z"), (9, "1970-01-01T00:00:01.987654000Z")],
+)
+def test_decimals_are_cut_or_filled(digits: int, text: str) -> None:
+    assert iso_utc(1_987_654_000, digits) == text
+
+
+def test_microseconds_are_whole_or_left_out() -> None:
+    assert format_ns(1_500_000_999) == "1970-01-01T00:00:01.500000Z"
+    assert format_ns(1_000_000_999) == "1970-01-01T00:00:01Z"

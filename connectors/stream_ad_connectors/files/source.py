@@ -1,4 +1,4 @@
-"""Tables as a finite source: what a backtest and a test read instead of a broker."""
+"""Tables as a finite source, for backtests and tests."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TOPIC = "file"
 class FileSource:
     """ports.Source over rows: topic "file", partition = the table's index, offset = the row, key = the series.
 
-    A record's own timestamp is its event time, so no reading is ever ahead of it. The tables take turns, `poll_rows`
-    rows each, so that series of one length advance together. Ends with None. Commits are kept in this object alone.
+    A record's timestamp is its event time, so no event time is ahead of it. Polls take `poll_rows` rows from each table
+    in turn, so that series of one length advance together. Ends with None. Commits are kept in this object only.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class FileSource:
         names = [table.series for table in tables]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise DataError(f"expected one table a series, found two of {repeated}")
+            raise DataError(f"expected one table per series, found two of {repeated}")
         for table in tables:
             table_times(table, start_ns, step_ns)
         self._tables = tuple(tables)
         self._start_ns, self._step_ns, self._time_format = start_ns, step_ns, time_format
         self._poll_rows = poll_rows
         self._open: list[Iterator[SourceRecord]] = []
-        self._turn = 0
+        self._next_table = 0
         self._committed: dict[tuple[str, int], Checkpoint] = {}
 
     async def start(self, listener: AssignmentListener) -> None:
@@ -51,15 +51,15 @@ class FileSource:
             self._open.append(self._records(partition, begin or 0))
 
     async def poll(self, timeout_s: float) -> Sequence[SourceRecord] | None:
-        """The next rows of the next table that has some; it never waits."""
-        await asyncio.sleep(0)  # rows without end must not starve the event loop
+        """The next rows of the next table that is not exhausted. Never waits."""
+        await asyncio.sleep(0)  # a long file must not starve other tasks
         while self._open:
-            self._turn %= len(self._open)
-            records = list(islice(self._open[self._turn], self._poll_rows))
+            self._next_table %= len(self._open)
+            records = list(islice(self._open[self._next_table], self._poll_rows))
             if records:
-                self._turn += 1
+                self._next_table += 1
                 return records
-            del self._open[self._turn]
+            del self._open[self._next_table]
         return None
 
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:

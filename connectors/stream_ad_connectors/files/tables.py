@@ -1,4 +1,4 @@
-"""Parquet and CSV files as tables: one column per channel, times and labels apart."""
+"""Parquet and CSV files as tables: one column per channel, times and labels separate."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def series_of(path: Path) -> str:
 
 
 def read_table(path: Path | str, *, series: str | None = None, time_unit: TimeUnit = "ms") -> Table:
-    """The table of a .parquet, .csv or .csv.gz file; `series` stands in for the file's name.
+    """The table of a .parquet, .csv or .csv.gz file; `series` replaces the name from the file.
 
     Times: column `timestamp`, else `time`: a number in `time_unit`, ISO text (without a zone: UTC) or a parquet
     timestamp. DataError names the file, the column and, for a bad value, its row.
-    Trap: with both columns there, `time` is read as a channel.
+    Trap: if both columns exist, `time` is a channel.
     """
     path = Path(path)
     columns = _read_columns(path)
@@ -77,7 +77,7 @@ def _check_names(names: Iterable[str], path: Path) -> None:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    """Every column but the time as float64: a type guessed from the first block would fail in a later one."""
+    """Every column but the time as float64: a type inferred from the first block would fail in a later one."""
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
         header = next(csv.reader(file), [])
@@ -88,7 +88,7 @@ def _read_csv(path: Path) -> pa.Table:
     except pa.ArrowInvalid:
         text = _parse_csv(path, dict.fromkeys(header, pa.string()))
     wrong = [name for name in header if name not in TIME_COLUMNS and not _casts(text.column(name), pa.float64())]
-    if not wrong:  # a second column named like a time is text as well
+    if not wrong:  # a second time column is text as well
         raise DataError(f"{path}: cannot be read as CSV of numbers")
     raise DataError(f"{path}: columns that are not numeric: {wrong}")
 
@@ -113,7 +113,7 @@ def _values(columns: dict[str, pa.ChunkedArray], path: Path) -> NDArray[np.float
     values = np.empty((len(next(iter(columns.values()))), len(columns)), dtype=np.float32)
     for index, column in enumerate(columns.values()):
         exact = column if pa.types.is_floating(column.type) else column.cast(pa.float64(), safe=False)
-        with np.errstate(over="ignore"):  # beyond float32 is infinite, which decoding refuses
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the decoder masks
             values[:, index] = exact.to_numpy()
     return values
 
@@ -124,7 +124,7 @@ def _is_numeric(kind: pa.DataType) -> bool:
 
 
 def _labels(column: pa.ChunkedArray, path: Path) -> NDArray[np.int8]:
-    """int8 [n]; any integer other than 0 stays as it is, so that kinds of anomalies can be told apart."""
+    """int8 [n]; integers other than 0 are kept, so that they can distinguish kinds of anomalies."""
     values = column.cast(pa.float64()).to_numpy() if _is_numeric(column.type) else np.array([np.nan])
     wrong = ~np.isin(values, np.arange(-128, 128))
     if wrong.any():
@@ -153,7 +153,7 @@ def _times_ns(column: pa.ChunkedArray, path: Path, name: str, time_unit: TimeUni
 
 
 def _scaled(times: NDArray[np.generic], unit_ns: int) -> NDArray[np.int64]:
-    """Numbers in `unit_ns` as nanoseconds; the fraction apart: a float64 is too coarse for today in nanoseconds."""
+    """Numbers in `unit_ns` as nanoseconds; whole part and fraction separately, as float64 cannot hold today in ns."""
     if not np.issubdtype(times.dtype, np.floating):
         if times.size and max(abs(int(times.max())), abs(int(times.min()))) * unit_ns > _INT64.max:
             raise OverflowError(f"{times.max()}")

@@ -1,1 +1,1 @@
-"""This machine: its metrics as a source, its clock."""
+"""This machine's metrics as a source, and its clock."""

@@ -1,4 +1,4 @@
-"""This machine's own metrics by psutil, as a live source: what the product watches before it is given a broker."""
+"""This machine's metrics from psutil as a live source: the input without a broker."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _ABSENT = (OSError, NotImplementedError, AttributeError, psutil.Error)
 
 
 def read_gauges() -> dict[str, float]:
-    """What is true now; what this platform does not tell is left out."""
+    """Current values; the platform may lack some."""
     return _merged(_load, _memory, _swap, _processes)
 
 
 def read_counters() -> dict[str, float]:
-    """What only grows since the machine started; CPU seconds under `cpu_s.<state>`, the rest named as their rates."""
+    """Counters since the machine started: CPU seconds as `cpu_s.<state>`, the others by the name of their rate."""
     return _merged(_cpu, _disk, _network, _switches)
 
 
@@ -84,14 +84,14 @@ def _network() -> dict[str, float]:
 def _switches() -> dict[str, float]:
     stats = psutil.cpu_stats()
     found = {"context_switches_per_s": float(stats.ctx_switches), "interrupts_per_s": float(stats.interrupts)}
-    return {name: count for name, count in found.items() if count > 0}  # a platform that does not count says 0
+    return {name: count for name, count in found.items() if count > 0}  # 0: the platform does not count them
 
 
 class HostMetrics:
-    """Samples {channel: value}: gauges, rates between this sample and the last, and CPU percent of the whole machine.
+    """Samples {channel: value}: gauges, rates since the last sample, and CPU percent of the whole machine.
 
-    The channels are fixed when it is made. NaN: a counter that was set back, or no time since the last sample.
-    Trap: the CPU's clock ticks 100 times a second, so shares over less than about 0.1 s are coarse.
+    The channels are fixed at creation. NaN: a counter was reset, or no time has passed since the last sample.
+    Trap: CPU time advances in steps of 10 ms, so percentages over less than about 0.1 s are coarse.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class HostMetrics:
             return {}
         spent = {name.removeprefix(_CPU): now.get(name, math.nan) - seconds for name, seconds in before.items()}
         total = math.fsum(spent.values())
-        # idle and iowait of some kernels run back by a tick
+        # on some kernels idle and iowait may decrease by a tick
         share = {
             state: 100.0 * max(seconds, 0.0) / total if total > 0 else math.nan for state, seconds in spent.items()
         }
@@ -137,11 +137,10 @@ class HostMetrics:
 
 
 class HostMetricsSource(NonReplayableSource):
-    """ports.Source of one series: topic "machine", partition 0, offsets counting from 0; live, it never ends by itself.
+    """ports.Source of one series: topic "machine", partition 0, offsets counting from 0; it never ends by itself.
 
-    One record per step, its event time an exact multiple of step_s since 1970 (it may be several times a second). Steps
-    that pass unpolled are not made up afterwards: their slots stay empty. Nothing can be read again: `committed` is
-    None.
+    One record per step; its event time is an exact multiple of step_s (whole milliseconds) since 1970. Steps that pass
+    without a poll are skipped: their slots stay empty. Records cannot be read again: `committed` is None.
     """
 
     def __init__(
@@ -162,7 +161,7 @@ class HostMetricsSource(NonReplayableSource):
         self._offset = 0
 
     async def start(self, listener: AssignmentListener) -> None:
-        """The first record is due no sooner than half a step from now: a rate over less would be noise."""
+        """The first record is due after at least half a step: a rate over a shorter time would be noise."""
         await listener.assigned(TOPIC, 0)
         if self._metrics is None:
             self._metrics = HostMetrics(self._clock)
@@ -170,7 +169,7 @@ class HostMetricsSource(NonReplayableSource):
         self._due_ns = self._next_ns(self._clock.now_ns() + self.step_ns // 2)
 
     async def poll(self, timeout_s: float) -> Sequence[SourceRecord] | None:
-        """One record when its time has come within timeout_s, else none."""
+        """One record if it is due within timeout_s."""
         if self._metrics is None:
             raise RuntimeError("poll before start")
         left_s = self._left_s()
@@ -190,10 +189,10 @@ class HostMetricsSource(NonReplayableSource):
         return [SourceRecord(position, now_ns, self.series.encode(), value)]
 
     async def stop(self) -> None:
-        """Nothing to let go."""
+        """Holds no resources."""
 
     def _left_s(self) -> float:
-        """Until the next record; when the wall clock was set back, until the next multiple by the new time."""
+        """Time until the next record; after the wall clock was set back, until the next step of the new time."""
         now_ns = self._clock.now_ns()
         if self._due_ns - now_ns > 2 * self.step_ns:
             self._due_ns = self._next_ns(now_ns)

@@ -1,1 +1,1 @@
-"""Sources and sinks within one process."""
+"""Sources, sinks and stores within one process."""

@@ -1,4 +1,4 @@
-"""Several sources as one: what the demo reads from the plant's bus and from this machine at once."""
+"""Several sources as one, as the demo reads the plant and this machine at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["MergedSource"]
 class MergedSource(NonReplayableSource):
     """ports.Source over `first` and `others`; it ends when `first` ends.
 
-    Records come as soon as any of them has some; each partition keeps its order. For sources that share no topic and
-    keep no offsets (`committed` is None). Trap: what the others hold when `first` ends is not read any more.
+    `poll` returns as soon as any source has records; each partition keeps its order. For sources without a common topic
+    and without offsets (`committed` is None). Trap: records left in the others when `first` ends are not read.
     """
 
     def __init__(self, first: Source, *others: Source) -> None:
@@ -44,7 +44,7 @@ class MergedSource(NonReplayableSource):
         return found
 
     async def stop(self) -> None:
-        """Ends the polls under way, then every source."""
+        """Cancels the running polls, then stops every source."""
         polls = list(self._polls.values())
         for poll in polls:
             poll.cancel()

@@ -1,4 +1,4 @@
-"""InfluxDB 2 over HTTP: bodies written synchronously, queries as CSV, failures in the error tree."""
+"""InfluxDB 2 over HTTP: synchronous writes, queries as CSV, failures mapped to the error tree."""
 
 from __future__ import annotations
 
@@ -38,9 +38,10 @@ _TOO_OLD = re.compile(
 
 
 class InfluxConnection:
-    """Bucket-wide reading and writing. The token never appears in a message.
+    """Reads and writes one bucket. The token never appears in a message.
 
-    Trap: the client's batching API drops points with a callback and `flush` does nothing; only SYNCHRONOUS is used.
+    Trap: the client's batching API reports dropped points by callback only and its `flush` does nothing, hence
+    SYNCHRONOUS.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -70,10 +71,10 @@ class InfluxConnection:
         return self._bucket
 
     def write(self, lines: Iterable[str]) -> None:
-        """Durable when it returns. UnavailableError = write all of them again.
+        """Durable when it returns. UnavailableError = retry all of them.
 
-        A line that the store cannot take is found by halving and raised as DataError; lines before it are written.
-        Points older than the bucket's retention are counted and passed over: the store would delete them at once.
+        Halving finds a line that the store rejects, and raises it as DataError; the lines before it are written. Points
+        older than the bucket's retention are counted and dropped: the store would delete them at once.
         """
         for body in _bodies(lines):
             self._post(body)
@@ -82,8 +83,8 @@ class InfluxConnection:
         """A pyarrow table of `columns` (name -> type), null where a row has no value.
 
         `params` are bound as Flux variables, never pasted into the text; `bucket` is always one of them.
-        Trap: Flux begins a new CSV table, after an empty line, whenever the columns change, if only in their order; so
-        a query must not return free text (which may hold empty lines) from tables of several column sets.
+        Trap: Flux begins a new CSV table, after an empty line, whenever the columns or their order change; so a query
+        must not return free text (which may contain empty lines) from tables of several column sets.
         """
         try:
             response = self._reader.query_raw(flux, dialect=_DIALECT, params={"bucket": self._bucket, **params})
@@ -94,9 +95,9 @@ class InfluxConnection:
         return joined(tables, columns)
 
     def check(self) -> str:
-        """One line on the store; raises what is wrong with address, organisation, bucket or the token's rights."""
+        """One line on the store. Raises what is wrong with the address, organisation, bucket or the token's rights."""
         self.query("from(bucket: bucket) |> range(start: -1m) |> limit(n: 1)", {}, {"_measurement": pa.string()})
-        self._post([""])  # an empty body is taken, after the right to write was looked at
+        self._post([""])  # InfluxDB checks the right to write, then accepts an empty body
         return f"InfluxDB at {self._url}: bucket {self._bucket!r} of {self._org!r}"
 
     def close(self) -> None:
@@ -111,7 +112,7 @@ class InfluxConnection:
             too_old = _TOO_OLD.search(text) if status == 422 else None
             if too_old:
                 self.points_too_old += int(too_old[1] or too_old[2] or 1)
-                _log.warning("InfluxDB passed over points older than the retention of bucket %r", self._bucket)
+                _log.warning("InfluxDB dropped points older than the retention of bucket %r", self._bucket)
             elif status in (400, 413, 422):
                 self._halve(lines, text)
             else:
@@ -121,7 +122,7 @@ class InfluxConnection:
 
     def _halve(self, lines: Sequence[str], text: str) -> None:
         if len(lines) == 1:
-            raise DataError(f"InfluxDB cannot take a line: {text[:300]}; the line: {lines[0][:1000]}")
+            raise DataError(f"InfluxDB rejected a line: {text[:300]}; the line: {lines[0][:1000]}")
         middle = len(lines) // 2
         self._post(lines[:middle])
         self._post(lines[middle:])
@@ -129,9 +130,8 @@ class InfluxConnection:
     def _explain(self, error: BaseException, doing: str) -> StreamAdError:
         what = f"{doing} InfluxDB at {self._url}"
         status = _status(error) if isinstance(error, InfluxDBError) else 0
-        if not isinstance(error, InfluxDBError) or not status:  # the client makes a failed handshake an answer of 0
-            refused = _refused(error, f"InfluxDB at {self._url}")
-            return refused or UnavailableError(
+        if not isinstance(error, InfluxDBError) or not status:  # the client reports a failed handshake as status 0
+            return _tls_failure(error, f"InfluxDB at {self._url}") or UnavailableError(
                 f"{what}: no answer ({type(error).__name__})", hint="is it running and influxdb.url right?"
             )
         text = str(error.message).strip()[:300]
@@ -154,14 +154,14 @@ class InfluxConnection:
         return StreamAdError(f"{what}: {status} {text}")
 
 
-def _refused(error: BaseException, whom: str) -> AccessError | None:
-    """What a failed TLS handshake says, from under all it is wrapped in; None when it was none."""
+def _tls_failure(error: BaseException, server: str) -> AccessError | None:
+    """The error for a failed TLS handshake, found below all exceptions that wrap it; None when there is none."""
     waiting: list[object] = [error]
     seen: list[object] = []
     while waiting:
         one = waiting.pop()
         if isinstance(one, ssl.SSLError):
-            return tls_error(one, whom, "influxdb")
+            return tls_error(one, server, "influxdb")
         if isinstance(one, BaseException) and one not in seen:
             seen.append(one)
             waiting += [getattr(one, "reason", None), one.__context__, *one.args]
@@ -169,7 +169,7 @@ def _refused(error: BaseException, whom: str) -> AccessError | None:
 
 
 def _blocks(body: bytes) -> list[bytes]:
-    """The CSV tables of an answer, each with its header."""
+    """The CSV tables of a response, each with its header."""
     blocks = [body]
     if body.count(b"\n,result,table,"):
         blocks = [part if not k else b",result,table," + part for k, part in enumerate(body.split(_NEXT_TABLE))]
@@ -177,7 +177,7 @@ def _blocks(body: bytes) -> list[bytes]:
 
 
 def joined(tables: Sequence[Any], columns: Mapping[str, Any]) -> Any:
-    """One pyarrow table. None of them: no rows, and not by `empty_table`, for which pyarrow loads pandas."""
+    """One pyarrow table. Trap: `Schema.empty_table` would import pandas."""
     return pa.concat_tables(tables) if tables else pa.Table.from_batches([], pa.schema(list(columns.items())))
 
 
@@ -203,7 +203,7 @@ def _status(error: InfluxDBError) -> int:
 
 
 def _retry_after(error: InfluxDBError) -> float | None:
-    """Seconds; the header holds them, or a date."""
+    """Seconds; the header contains them, or a date."""
     text = str(error.retry_after or "").strip()
     if not text:
         return None

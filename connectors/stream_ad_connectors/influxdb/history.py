@@ -1,4 +1,4 @@
-"""Raw history out of an InfluxDB bucket, for `fit`."""
+"""Raw history from an InfluxDB bucket, for `fit`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS = {"_time": pa.timestamp("ns", tz="UTC"), "_field": pa.string(), "_valu
 
 
 def flux_string(text: str) -> str:
-    """A Flux string literal that stays one whatever the text: quotes, backslashes and ${ } are escaped."""
+    """A Flux string literal of any text: quotes, backslashes and ${ } are escaped."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
     return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r") + '"'
 
@@ -27,7 +27,7 @@ def flux_string(text: str) -> str:
 class InfluxHistoryReader:
     """Reads a measurement of one series (a tag's value) as a table: its fields are the channels.
 
-    First form: no down-sampling and no paging, so the range must fit in memory. Booleans and texts are not readings.
+    Trap: no down-sampling and no paging, so the range must fit in memory. Booleans and texts are no readings.
     """
 
     def __init__(self, settings: Settings, *, bucket: str | None = None) -> None:
@@ -35,7 +35,7 @@ class InfluxHistoryReader:
         self._bucket = bucket or self._connection.bucket
 
     def series(self, measurement: str, series_tag: str) -> list[str]:
-        """The values of the tag in the measurement."""
+        """The values of the tag within the measurement."""
         tag = flux_string(series_tag)
         flux = f"""from(bucket: bucket) |> range(start: 1677-09-22T00:00:00Z, stop: 2262-04-11T00:00:00Z)
   |> filter(fn: (r) => r._measurement == measurement and exists r[{tag}])
@@ -55,7 +55,7 @@ class InfluxHistoryReader:
         series_tag: str,
         fields: Sequence[str] = (),
     ) -> Table:
-        """Rows in time order, start <= t < stop; NaN where a field has no value. DataError when there is nothing."""
+        """Rows in time order, start <= t < stop; NaN where a field has no value. DataError when there are none."""
         flux = f"""from(bucket: bucket) |> range(start: time(v: from_ns), stop: time(v: to_ns))
   |> filter(fn: (r) => r._measurement == measurement and r[{flux_string(series_tag)}] == series)
   |> keep(columns: ["_time", "_field", "_value"])"""
@@ -86,7 +86,7 @@ def _table(series: str, found: pa.Table) -> Table:
             numbers = texts.filter(pa.array(mine)).cast(pa.float64()).to_numpy()
         except pa.ArrowInvalid as error:
             raise DataError(
-                f"field {channel!r} of series {series!r} holds something that is not a number",
+                f"field {channel!r} of series {series!r} contains something that is not a number",
                 hint="name the fields to read",
             ) from error
         values[rows[mine], column] = numbers

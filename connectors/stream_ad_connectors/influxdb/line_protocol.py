@@ -7,9 +7,9 @@ Points (tags are `series`, `channel` and, on alerts, `rule`):
     alert,series=S,rule=R    alert (JSON), id, state, severity, peak_score, ...       time = start of the episode
     status,series=S          status (JSON), state, slots_seen, ready_in_slots         time = the hour of writing
 
-Traps: line protocol has no NaN and no infinity (such a field is left out; one invalid line costs the whole body); a tag
-cannot be empty and cannot end in a backslash (it would escape the separator), so both get MARK at their end, which the
-reader takes off; a line feed in a name would begin a line of its own, so control characters are refused.
+Traps: line protocol has no NaN and no infinity (such a field is left out; one invalid line fails the whole body); a tag
+cannot be empty or end in a backslash (it would escape the separator), so MARK is appended to both, which the reader
+removes; a line feed in a name would begin another line, so control characters are rejected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 
 from stream_ad.errors import DataError
 from stream_ad.records import Alert, ScoreBatch, SeriesStatus, severity
-from stream_ad.serde.alerts import alert_to_json, iso_utc
+from stream_ad.serde.alerts import alert_to_json
+from stream_ad.timestamps import iso_utc
 
 __all__ = ["MARK", "alert_lines", "score_lines", "status_lines", "string_field", "tag_value", "untag"]
 
@@ -35,7 +36,7 @@ _HOUR_NS = 3_600_000_000_000
 
 @lru_cache(maxsize=65_536)
 def tag_value(name: str) -> str:
-    """The name as a tag's value, escaped. DataError when it holds control characters or is no Unicode text."""
+    """The name as a tag's value, escaped. DataError: control characters or lone surrogates."""
     if any(ord(c) < 32 or ord(c) == 127 or 0xD800 <= ord(c) < 0xE000 for c in name):
         raise DataError(f"a name with control characters cannot be stored: {name!r}")
     if not name or name[-1] in ("\\", MARK):
@@ -44,7 +45,7 @@ def tag_value(name: str) -> str:
 
 
 def untag(value: str) -> str:
-    """The name that `tag_value` wrote, from a tag's value as a query gives it."""
+    """The name that `tag_value` wrote, from a tag's value as a query returns it."""
     return value[:-1] if value.endswith(MARK) else value
 
 
@@ -74,25 +75,25 @@ def _slot_lines(batch: ScoreBatch, head: str, times: Sequence[int]) -> Iterator[
 
 def _channel_lines(batch: ScoreBatch, index: int, head: str, times: Sequence[int]) -> Iterator[str]:
     columns = [np.asarray(getattr(batch, name)[:, index]) for name in _FIELDS]
-    there = sum(np.isfinite(column).astype(np.int64) << bit for bit, column in enumerate(columns))
+    present = sum(np.isfinite(column).astype(np.int64) << bit for bit, column in enumerate(columns))
     head = head.replace("%", "%%")
     templates: dict[int, str] = {}
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    for time_ns, mask, row in zip(times, np.asarray(there).tolist(), rows, strict=True):
+    for time_ns, mask, row in zip(times, np.asarray(present).tolist(), rows, strict=True):
         template = templates.get(mask) or templates.setdefault(mask, _template(head, mask))
         values = row if mask == _ALL else tuple(v for bit, v in enumerate(row) if mask >> bit & 1)
         yield template % (*values, time_ns)
 
 
 def _template(head: str, mask: int) -> str:
-    """Nine digits bring a float32 back exactly."""
+    """Nine digits round-trip a float32."""
     fields = [f"{name}=%.9g" for bit, name in enumerate(_FIELDS) if mask >> bit & 1]
     fields.append("imputed=f" if mask & 1 else "imputed=t")
     return f"{head} {','.join(fields)} %d"
 
 
 def alert_lines(alerts: Sequence[Alert]) -> list[str]:
-    """One line per episode, its last state in `alerts`. Rule and start tell the episodes of a series apart."""
+    """One line per episode, its last state in `alerts`. Series, rule and start identify an episode."""
     newest = {(alert.series, alert.rule, alert.start_ns): alert for alert in alerts}
     return [_alert_line(alert) for alert in newest.values()]
 
@@ -116,8 +117,8 @@ def _alert_line(alert: Alert) -> str:
 
 
 def status_lines(statuses: Sequence[SeriesStatus], now_ns: int) -> list[str]:
-    """One line per series, its last status. The time is the hour: young enough for any retention (a fixed old time
-    would be refused), and a series leaves 24 points a day however often it is told."""
+    """One line per series, its last status. Its time is the current hour: recent enough for any retention (InfluxDB
+    would reject a fixed old time), and at most 24 points a day per series."""
     newest = {status.series: status for status in statuses}
     hour_ns = now_ns - now_ns % _HOUR_NS
     return [

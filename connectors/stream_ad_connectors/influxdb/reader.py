@@ -1,4 +1,4 @@
-"""Scores, alerts and statuses back from InfluxDB."""
+"""Reading scores, alerts and statuses from InfluxDB."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _CHANNELS = f"""{_RANGE}
   |> filter(fn: (r) => r._field == "value" or r._field == "expected" or r._field == "lower" or r._field == "upper"
       or r._field == "attribution" or r._field == "imputed")
   |> {_PIVOT} |> keep(columns: ["_time", "channel", "value", "expected", "lower", "upper", "attribution", "imputed"])"""
-# `from |> range |> filter |> window |> max` is worked out inside the storage engine, but only where nothing else reads
-# the same table: so each yield has its own, and none is shared by a name.
+# The storage engine computes `from |> range |> filter |> window |> max` itself, but only if nothing else reads the same
+# table: so each yield has its own, and no variable shares one.
 _FIELD = f"""{_RANGE}
   |> filter(fn: (r) => r._measurement == "score" and r.series == series and r._field == field)"""
 _EXTENT = f"""{_FIELD} |> first() |> keep(columns: ["_time"]) |> yield(name: "first")
@@ -54,7 +54,7 @@ _COUNTS = f"""{_ALWAYS}
 _ALERTS = f"""{_RANGE}
   |> filter(fn: (r) => r._measurement == "alert" and r._field == "alert"%s)
   |> keep(columns: ["_time", "_value"]) |> rename(columns: {{_value: "alert"}})"""
-_ALERT_PLACE = f"""{_ALWAYS}
+_ALERT_BY_ID = f"""{_ALWAYS}
   |> filter(fn: (r) => r._measurement == "alert" and r._field == "id" and r._value == alert_id)
   |> keep(columns: ["_time", "series"])"""
 _STATUSES = f"""{_ALWAYS}
@@ -76,13 +76,13 @@ _CHANNEL_COLUMNS = {**_TIME, "channel": pa.string(), **dict.fromkeys(_DETAIL, pa
 
 
 class InfluxReader:
-    """ScoreReader, AlertReader and StatusReader; names go into queries as bound parameters alone."""
+    """ScoreReader, AlertReader and StatusReader. Names reach a query only as bound parameters."""
 
     def __init__(self, connection: InfluxConnection) -> None:
         self._connection = connection
 
     def scores(self, series: str, start_ns: int, stop_ns: int, *, detail: bool = True) -> list[ScoreBatch]:
-        """Channels come sorted by name; without channel detail in the store, batches have no channels."""
+        """Channels are sorted by name; without channel detail in the store, batches have no channels."""
         return list(self.score_pages(series, start_ns, stop_ns, detail=detail))
 
     def score_pages(
@@ -92,7 +92,7 @@ class InfluxReader:
             yield from self._page(series, first_ns, end_ns, detail)
 
     def score_extent(self, series: str, start_ns: int, stop_ns: int) -> ScoreExtent | None:
-        return self._extent("revision", series, start_ns, stop_ns)  # which every slot has
+        return self._extent("revision", series, start_ns, stop_ns)  # every slot has this field
 
     def score_trace(self, series: str, start_ns: int, stop_ns: int, *, max_points: int) -> ScoreTrace:
         check_max_points(max_points)
@@ -102,12 +102,12 @@ class InfluxReader:
         params = _params(series, extent.first_ns, extent.last_ns + 1) | {"field": "score"}
         whole = extent.slots <= max_points
         found = self._connection.query(_WHOLE, params, _LINE_COLUMNS) if whole else None
-        if found is None or len(found) > max_points:  # or more came in the meantime
+        if found is None or len(found) > max_points:  # a worker wrote more in the meantime
             every_ns = bucket_ns(extent.first_ns, extent.last_ns, max_points)
             params |= {"every_ns": every_ns, "offset_ns": extent.first_ns % every_ns}
             found = self._connection.query(_EXTREMES, params, _LINE_COLUMNS)
-        times, places = np.unique(_times_ns(found), return_index=True)
-        return ScoreTrace(series, extent.slots, times, found["_value"].to_numpy()[places])
+        times, rows = np.unique(_times_ns(found), return_index=True)
+        return ScoreTrace(series, extent.slots, times, found["_value"].to_numpy()[rows])
 
     def _extent(self, field: str, series: str, start_ns: int, stop_ns: int) -> ScoreExtent | None:
         if start_ns >= stop_ns:
@@ -120,8 +120,7 @@ class InfluxReader:
         return ScoreExtent(sum(found["_value"].drop_null().to_pylist()), int(ends.min()), int(ends.max()))
 
     def _ranges(self, series: str, start_ns: int, stop_ns: int) -> Iterator[tuple[int, int]]:
-        """Half-open ranges of at most PAGE_SLOTS slots, in order: no query runs into its time-out, however long the
-        whole is."""
+        """Half-open ranges of at most PAGE_SLOTS slots, in order, so that no query of a long range times out."""
         extent = self.score_extent(series, start_ns, stop_ns)
         if extent is None:
             return
@@ -142,8 +141,7 @@ class InfluxReader:
             self._connection.query(_CHANNELS, {**params, "from_ns": first, "to_ns": last + 1}, _CHANNEL_COLUMNS)
             for first, last in (_pages(times) if detail else ())
         ]
-        channels, arrays, there = _detail(joined(pages, _CHANNEL_COLUMNS), times)
-        return list(_batches(series, slots, channels, arrays, there))
+        return list(_batches(series, slots, *_detail(joined(pages, _CHANNEL_COLUMNS), times)))
 
     def score_counts(self) -> dict[str, int]:
         found = self._connection.query(_COUNTS, {}, {"series": pa.string(), "_value": pa.int64()})
@@ -163,8 +161,8 @@ class InfluxReader:
 
     def alert(self, alert_id: str) -> Alert | None:
         columns = {**_TIME, "series": pa.string()}
-        places = self._connection.query(_ALERT_PLACE, {"alert_id": alert_id}, columns)
-        for time_ns, tag in zip(_times_ns(places).tolist(), places["series"].to_pylist(), strict=True):
+        found = self._connection.query(_ALERT_BY_ID, {"alert_id": alert_id}, columns)
+        for time_ns, tag in zip(_times_ns(found).tolist(), found["series"].to_pylist(), strict=True):
             for alert in self.alerts(untag(tag), time_ns, time_ns + 1):
                 if alert.id == alert_id:
                     return alert
@@ -185,7 +183,7 @@ def _tag(name: str) -> str:
 
 
 def _pages(times: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """First and last time of each part whose channels are read in one query."""
+    """First and last time of each part whose channels one query reads."""
     for start in range(0, len(times), DETAIL_SLOTS):
         yield int(times[start]), int(times[min(start + DETAIL_SLOTS, len(times)) - 1])
 
@@ -197,23 +195,23 @@ def _times_ns(table: Any) -> NDArray[np.int64]:
 def _detail(
     table: Any, times: NDArray[np.int64]
 ) -> tuple[list[str], dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
-    """Channel names, float32 [slot, channel] per field, and bool [slot, channel]: the slot has that channel."""
+    """Channel names, float32 [slot, channel] per field, and bool [slot, channel]: True = the slot has the channel."""
     encoded = table["channel"].combine_chunks().dictionary_encode()
     order = np.argsort(np.array(encoded.dictionary.to_pylist(), dtype=object))
     names = [untag(encoded.dictionary[int(k)].as_py()) for k in order]
     moments = _times_ns(table)
     rows = np.searchsorted(times, moments)
-    known = times[np.minimum(rows, len(times) - 1)] == moments  # a slot without its slot point: half of a write
+    known = times[np.minimum(rows, len(times) - 1)] == moments  # False: no slot point, because of a partial write
     rows, columns = rows[known], np.argsort(order)[encoded.indices.to_numpy()][known]
-    there = np.zeros((len(times), len(names)), dtype=bool)
-    there[rows, columns] = True
+    present = np.zeros((len(times), len(names)), dtype=bool)
+    present[rows, columns] = True
     arrays = {}
     for name in _DETAIL:
         arrays[name] = np.full((len(times), len(names)), np.nan, dtype=np.float32)
         arrays[name][rows, columns] = table[name].to_numpy()[known].astype(np.float32)
     imputed = table["imputed"].to_numpy()[known].astype(bool)
     arrays["value"][rows[imputed], columns[imputed]] = np.nan
-    return names, arrays, there
+    return names, arrays, present
 
 
 def _batches(
@@ -221,16 +219,16 @@ def _batches(
     slots: Any,
     channels: list[str],
     arrays: dict[str, NDArray[np.float32]],
-    there: NDArray[np.bool_],
+    present: NDArray[np.bool_],
 ) -> Iterator[ScoreBatch]:
     """A batch for each run of slots with the same channels and model version."""
     versions = np.array(slots["model_version"].to_pylist(), dtype=object)
-    changes = (there[1:] != there[:-1]).any(axis=1) | (versions[1:] != versions[:-1])
+    changes = (present[1:] != present[:-1]).any(axis=1) | (versions[1:] != versions[:-1])
     cuts = [0, *(np.flatnonzero(changes) + 1).tolist(), len(slots)]
     times, scores, revisions = _times_ns(slots), slots["score"].to_numpy(), slots["revision"].to_numpy()
     alerts = slots["alert_id"].to_pylist()
     for first, last in pairwise(cuts):
-        columns = np.flatnonzero(there[first])
+        columns = np.flatnonzero(present[first])
         part = {name: array[first:last, columns] for name, array in arrays.items()}
         yield ScoreBatch(
             series=series,

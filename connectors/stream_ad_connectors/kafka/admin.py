@@ -1,6 +1,6 @@
-"""Looking after the broker: reach it, list and create topics, read a group's offsets and lag.
+"""Broker administration: check it, list and create topics, read a group's offsets and lag.
 
-Synchronous, over kafka-python's admin client; from asyncio call it in a thread. One connection, opened at first use.
+Synchronous, over kafka-python's admin client; from asyncio call it in a thread. It opens one connection, at first use.
 """
 
 from __future__ import annotations
@@ -17,13 +17,19 @@ from kafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsE
 
 from stream_ad.records import GroupLag
 from stream_ad.settings import KafkaSettings
-from stream_ad_connectors.kafka.connection import kafka_error, missing_topic, python_options, quiet, timeout_ms
-from stream_ad_connectors.kafka.security import reach
+from stream_ad_connectors.kafka.connection import (
+    kafka_error,
+    missing_topic,
+    muted_client_logs,
+    python_options,
+    timeout_ms,
+)
+from stream_ad_connectors.kafka.security import probe_broker
 
 __all__ = ["SUBSCRIPTIONS_CONFIG", "CommittedOffset", "KafkaAdmin", "ensure_topics"]
 
 T = TypeVar("T")
-_SOON = ("CoordinatorNotAvailableError", "CoordinatorLoadInProgressError", "NotCoordinatorError")
+_NO_COORDINATOR_YET = ("CoordinatorNotAvailableError", "CoordinatorLoadInProgressError", "NotCoordinatorError")
 STATE_MAX_BYTES = 8 * 1024 * 1024
 SUBSCRIPTIONS_CONFIG: Mapping[str, str] = {"cleanup.policy": "compact"}
 _STATE_CONFIG = {
@@ -36,14 +42,14 @@ _STATE_CONFIG = {
 
 @dataclass(frozen=True, slots=True)
 class CommittedOffset:
-    """What a group committed: the offset of the NEXT read, and the text beside it."""
+    """A group's commit: the offset of the NEXT record to read, and the metadata."""
 
     offset: int
     metadata: str
 
 
 class KafkaAdmin:
-    """Every method raises of the error tree alone: UnavailableError, AccessError, ConfigError."""
+    """Every method raises errors of the tree only: UnavailableError, AccessError, ConfigError. Thread-safe."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -51,12 +57,12 @@ class KafkaAdmin:
         self._lock = threading.Lock()
 
     def check(self) -> str:
-        """One line on the cluster; UnavailableError when nobody answers within request_timeout_s."""
+        """One line on the cluster; UnavailableError when no broker answers within request_timeout_s."""
         cluster = self._call("reaching the broker", lambda client: client.describe_cluster())
         return f"Kafka at {self._settings.bootstrap}: {len(cluster['brokers'])} broker(s)"
 
     def topics(self) -> dict[str, int]:
-        """Topic -> number of partitions, the broker's internal topics left out."""
+        """Topic -> number of partitions, without the broker's internal topics."""
         found = self._call("listing topics", lambda client: client.describe_topics())
         return {t["name"]: len(t["partitions"]) for t in found if not t["is_internal"]}
 
@@ -70,7 +76,7 @@ class KafkaAdmin:
         return found
 
     def create_topic(self, topic: str, partitions: int, config: Mapping[str, str] | None = None) -> bool:
-        """True when it was created, False when it was there before (also when another process was quicker)."""
+        """False when it exists already, also when another process has just created it."""
         spec = {
             topic: {
                 "num_partitions": partitions,
@@ -90,12 +96,12 @@ class KafkaAdmin:
         return self._call(f"creating topic {topic!r}", create)
 
     def grow_topic(self, topic: str, partitions: int) -> None:
-        """Add partitions up to the number; harmless for the state topic, whose partitions are chosen, not hashed."""
+        """Adds partitions up to that number; harmless for the state topic, whose partitions no hash chooses."""
 
         def grow(client: KafkaAdminClient) -> None:
             try:
                 client.create_partitions({topic: partitions}, timeout_ms=timeout_ms(self._settings))
-            except InvalidPartitionsError:  # another worker was quicker, else it is an error
+            except InvalidPartitionsError:  # harmless if another worker has added them first
                 if any(len(found["partitions"]) < partitions for found in client.describe_topics([topic])):
                     raise
             client.wait_for_topics([topic], timeout_ms=timeout_ms(self._settings))
@@ -118,7 +124,7 @@ class KafkaAdmin:
         return self._call(f"reading the offsets of group {group!r}", read)
 
     def lag(self, topics: Iterable[str]) -> list[GroupLag]:
-        """How far the group is behind, per partition of the topics."""
+        """The group's lag in each partition of the topics."""
         pairs = [(topic, p) for topic, count in self.partitions(topics).items() for p in range(count)]
         committed = self.committed(pairs)
         first, last = (self._offsets(pairs, spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
@@ -143,22 +149,22 @@ class KafkaAdmin:
         return {t["name"]: len(t["partitions"]) for t in found if t["error_code"] == 0}
 
     def _call(self, doing: str, work: Callable[[KafkaAdminClient], T]) -> T:
-        """Trap: a broker's first group request makes its offsets topic, and says "no coordinator" meanwhile."""
+        """Trap: at its first group request a broker creates the offsets topic, and has no coordinator until then."""
         deadline = time.monotonic() + self._settings.request_timeout_s
         with self._lock:
             while True:
                 try:
                     return work(self._connected())
                 except (KafkaError, OSError, RuntimeError) as error:  # RuntimeError: no controller found
-                    if type(error).__name__ not in _SOON or time.monotonic() > deadline:
+                    if type(error).__name__ not in _NO_COORDINATOR_YET or time.monotonic() > deadline:
                         self._drop()
                         raise kafka_error(error, self._settings, doing) from error
                 time.sleep(0.1)
 
     def _connected(self) -> KafkaAdminClient:
         if self._client is None:
-            with quiet():
-                reach(self._settings)
+            with muted_client_logs():
+                probe_broker(self._settings)
                 self._client = KafkaAdminClient(**python_options(self._settings))
         return self._client
 
@@ -169,10 +175,10 @@ class KafkaAdmin:
 
 
 def ensure_topics(settings: KafkaSettings, subscribed: Iterable[str], admin: KafkaAdmin | None = None) -> list[str]:
-    """Create what is missing of the product's own topics; returns the names of those created.
+    """Creates the missing topics of the product; returns their names.
 
     The state topic gets as many partitions as the widest subscribed topic (or kafka.state_partitions) and grows with
-    it. Idempotent, and several workers may do it at once. ConfigError when a subscribed topic does not exist.
+    it. Idempotent, also when several workers call it at once. ConfigError when a subscribed topic does not exist.
     """
     own = admin or KafkaAdmin(settings)
     try:
@@ -184,13 +190,13 @@ def ensure_topics(settings: KafkaSettings, subscribed: Iterable[str], admin: Kaf
             settings.state_topic: (state, _STATE_CONFIG),
             settings.subscriptions_topic: (1, SUBSCRIPTIONS_CONFIG),
         }
-        there = own.topics()
+        existing = own.topics()
         created = [
             topic
             for topic, (partitions, config) in wanted.items()
-            if topic not in there and own.create_topic(topic, partitions, config)
+            if topic not in existing and own.create_topic(topic, partitions, config)
         ]
-        if there.get(settings.state_topic, state) < state:
+        if existing.get(settings.state_topic, state) < state:
             own.grow_topic(settings.state_topic, state)
         return created
     finally:

@@ -1,4 +1,4 @@
-"""What every Kafka adapter shares: connection options, quiet probing and the way into the error tree."""
+"""What every Kafka adapter shares: connection options, muted client logs, and the mapping to the error tree."""
 
 from __future__ import annotations
 
@@ -12,11 +12,24 @@ from kafka.errors import KafkaError
 
 from stream_ad.errors import AccessError, ConfigError, DataError, StreamAdError, UnavailableError
 from stream_ad.settings import KafkaSettings
+from stream_ad_connectors.kafka.private_api import force_close
 from stream_ad_connectors.kafka.security import bootstrap_servers, security_options
 
-__all__ = ["abandon", "async_options", "kafka_error", "missing_topic", "python_options", "quiet", "timeout_ms"]
+__all__ = [
+    "abandon",
+    "async_options",
+    "kafka_error",
+    "missing_topic",
+    "muted_client_logs",
+    "python_options",
+    "timeout_ms",
+]
 
 _ABANDON_S = 2.0
+_LOGGERS = ("kafka", "aiokafka")
+_mute_lock = threading.Lock()
+_mute_depth = 0
+_levels: list[int] = []
 _ACCESS = (
     "AuthorizationFailedError",
     "AuthenticationFailedError",
@@ -59,7 +72,7 @@ def timeout_ms(settings: KafkaSettings) -> int:
 
 
 def python_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Arguments that every client of kafka-python takes."""
+    """Arguments of every kafka-python client."""
     return {
         "bootstrap_servers": bootstrap_servers(settings),
         "bootstrap_timeout_ms": timeout_ms(settings),
@@ -71,7 +84,7 @@ def python_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def async_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Arguments that every client of aiokafka takes."""
+    """Arguments of every aiokafka client."""
     return {
         "bootstrap_servers": bootstrap_servers(settings),
         "request_timeout_ms": timeout_ms(settings),
@@ -80,75 +93,60 @@ def async_options(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
-class _Quiet:
-    """Counts who wants quiet, as several threads may at once: the first sets the levels, the last sets them back."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-        self._levels: dict[str, int] = {}
-
-    def enter(self) -> None:
-        with self._lock:
-            self._depth += 1
-            if self._depth == 1:
-                self._levels = {name: logging.getLogger(name).level for name in ("kafka", "aiokafka")}
-                for name in self._levels:
-                    logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-
-    def leave(self) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                for name, level in self._levels.items():
-                    logging.getLogger(name).setLevel(level)
-
-
-_QUIET = _Quiet()
-
-
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps both client libraries from logging while a connection is tried: the error raised afterwards says it all."""
-    _QUIET.enter()
+def muted_client_logs() -> Iterator[None]:
+    """Mutes both client libraries while a connection is opened: the error raised afterwards holds all they log.
+
+    Several threads may be inside at once: the first to enter sets the levels, the last to leave restores them.
+    """
+    global _mute_depth, _levels  # noqa: PLW0603  # the log levels of a process are global too
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    with _mute_lock:
+        _mute_depth += 1
+        if _mute_depth == 1:
+            _levels = [logger.level for logger in loggers]
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        _QUIET.leave()
+        with _mute_lock:
+            _mute_depth -= 1
+            if _mute_depth == 0:
+                for logger, level in zip(loggers, _levels, strict=True):
+                    logger.setLevel(level)
 
 
 def missing_topic(topic: str, partitions: int = 1) -> ConfigError:
     return ConfigError(
         f"topic {topic!r} does not exist on the broker",
         hint=f"create it: kafka-topics.sh --bootstrap-server BROKER --create --topic {topic} --partitions {partitions};"
-        f" or send it a file: stream-ad replay FILE --topic {topic} --create",
+        f" or replay a file to it: stream-ad replay FILE --topic {topic} --create",
     )
 
 
 def abandon(producer: Any) -> None:
-    """Ends a kafka-python producer and gives up what it still holds.
+    """Closes a kafka-python producer and drops its buffered records.
 
-    Trap: its `close` waits for that first, and when this fails it leaves its thread and its connection behind.
+    Trap: `close` alone waits for those records, and when that fails it leaks its thread and its connection.
     """
-    sender = getattr(producer, "_sender", None)
-    if sender is not None:
-        sender.force_close()
-    with quiet(), suppress(KafkaError, OSError):
+    force_close(producer)
+    with muted_client_logs(), suppress(KafkaError, OSError):
         producer.close(timeout=_ABANDON_S)
 
 
 def kafka_error(error: BaseException, settings: KafkaSettings, doing: str) -> StreamAdError:
-    """The tree's error for one of kafka-python, aiokafka or the socket layer.
+    """The tree's error for an error of kafka-python, aiokafka or the socket layer.
 
-    Both libraries have a tree of their own under the same class names, so names decide.
+    Each library has its own classes under the same names, so the names decide.
     """
     names = [cls.__name__ for cls in type(error).__mro__]
     what = f"{doing}: {type(error).__name__}" + (f": {error}" if str(error) else "")
     where = settings.bootstrap
     if any(name.endswith(_ACCESS) for name in names):
-        return AccessError(f"{what} (broker {where})", hint="grant the rights or mend the credentials on the broker")
+        return AccessError(f"{what} (broker {where})", hint="grant the rights or fix the credentials on the broker")
     if _CONFIG.intersection(names):
-        return ConfigError(what, hint="mend the [kafka] section or the topic's settings")
+        return ConfigError(what, hint="fix the [kafka] section or the topic's settings")
     if _DATA.intersection(names):
         return DataError(what)
     retriable = bool(getattr(error, "retriable", False)) or "RetriableError" in names

@@ -1,31 +1,58 @@
-"""Reading the dead-letter topic back into what was written there."""
+"""Dead-letter records: how their headers describe a failed record, and reading the dead-letter topic."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from stream_ad.errors import ConfigError, DataError, UnavailableError
+from stream_ad.errors import ConfigError, DataError
 from stream_ad.records import DeadLetter, SourcePosition, SourceRecord
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka.admin import KafkaAdmin
-from stream_ad_connectors.kafka.connection import kafka_error, python_options, quiet
-from stream_ad_connectors.kafka.security import reach
+from stream_ad_connectors.kafka.connection import kafka_error
+from stream_ad_connectors.kafka.records import groupless_consumer, read_to_end
 
-__all__ = ["KafkaDeadLetterReader", "dead_letter_of"]
+__all__ = ["MAX_KEY_BYTES", "MAX_VALUE_BYTES", "KafkaDeadLetterReader", "dead_letter_headers", "dead_letter_of"]
 
-_POLL_MS = 200
+MAX_VALUE_BYTES = 500_000
+MAX_KEY_BYTES = 100_000
+MAX_TEXT_CHARS = 10_000
 log = logging.getLogger(__name__)
 
 
-def dead_letter_of(headers: Iterable[tuple[str, bytes]], key: bytes | None, value: bytes | None) -> DeadLetter:
-    """What `dead_letter_headers` described. DataError when the headers are not those of a dead letter.
+def dead_letter_headers(dead_letter: DeadLetter) -> list[tuple[str, bytes]]:
+    """Where the record came from and why it could not be used.
 
-    Times come back in milliseconds, and of a key or value that was cut only the beginning.
+    Headers: source_topic, source_partition, source_offset, source_timestamp_ms, error_class, error_text, and
+    original_size (original_key_size) when the value (key) was cut, value_null when there was none.
+    """
+    record = dead_letter.record
+    headers = {
+        "source_topic": record.position.topic,
+        "source_partition": str(record.position.partition),
+        "source_offset": str(record.position.offset),
+        "source_timestamp_ms": str(record.timestamp_ns // 1_000_000),
+        "error_class": dead_letter.reason,
+        "error_text": dead_letter.detail[:MAX_TEXT_CHARS],
+    }
+    if record.value is not None and len(record.value) > MAX_VALUE_BYTES:
+        headers["original_size"] = str(len(record.value))
+    if record.key is not None and len(record.key) > MAX_KEY_BYTES:
+        headers["original_key_size"] = str(len(record.key))
+    if record.value is None:
+        headers["value_null"] = "true"
+    return [(name, text.encode("utf-8", "backslashreplace")) for name, text in headers.items()]
+
+
+def dead_letter_of(headers: Iterable[tuple[str, bytes]], key: bytes | None, value: bytes | None) -> DeadLetter:
+    """The inverse of `dead_letter_headers`. DataError when the headers are not those of a dead-letter record.
+
+    Times have millisecond precision; a key or value that was cut stays cut.
     """
     texts = {name: body.decode("utf-8", "replace") for name, body in headers}
 
@@ -51,71 +78,49 @@ def dead_letter_of(headers: Iterable[tuple[str, bytes]], key: bytes | None, valu
 class KafkaDeadLetterReader:
     """ports.DeadLetterReader over the dead-letter topic, outside any group; nothing is committed.
 
-    ConfigError when the topic does not exist, UnavailableError when the broker does not answer. A record that is no
-    dead letter is passed over with a warning.
+    ConfigError when the topic does not exist, UnavailableError when the broker does not answer. Any other record on
+    the topic is skipped with a warning.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._topic = settings.dlq_topic
-        admin = KafkaAdmin(settings)
-        try:
-            count = admin.topics().get(self._topic)
-        finally:
-            admin.close()
+        topic = settings.dlq_topic
+        with closing(KafkaAdmin(settings)) as admin:
+            count = admin.topics().get(topic)
         if count is None:
             raise ConfigError(
-                f"topic {self._topic!r} does not exist on the broker",
-                hint="a worker makes it at its first start; if one has run: is kafka.namespace the same?",
+                f"topic {topic!r} does not exist on the broker",
+                hint="a worker creates it at its first start; if one has run: is kafka.namespace the same?",
             )
-        self._partitions = [TopicPartition(self._topic, partition) for partition in range(count)]
+        self._partitions = [TopicPartition(topic, partition) for partition in range(count)]
         try:
-            with quiet():
-                reach(settings)
-                self._consumer = KafkaConsumer(
-                    **python_options(settings), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
-                )
+            self._consumer = groupless_consumer(settings, self._partitions)
         except (KafkaError, OSError) as error:
             raise kafka_error(error, settings, "reading the dead letters") from error
 
     def read_dead_letters(self) -> Iterator[DeadLetter]:
-        """A letter that was written twice (a time-out of the producer) is told once."""
+        """Each once, even if a producer's time-out made it write one twice."""
         seen: set[int] = set()
-        for key, value, headers, place in self._records():
+        for record in self._records():
             try:
-                letter = dead_letter_of(headers, key, value)
+                found = dead_letter_of(record.headers, record.key, record.value)
             except DataError as error:
-                log.warning("%s is passed over: %s", place, error)
+                log.warning("record %d of %s-%d is skipped: %s", record.offset, record.topic, record.partition, error)
                 continue
-            mark = hash((letter.record.position, letter.record.timestamp_ns, letter.reason, letter.detail))
-            if mark not in seen:
-                seen.add(mark)
-                yield letter
+            identity = hash((found.record.position, found.record.timestamp_ns, found.reason, found.detail))
+            if identity not in seen:
+                seen.add(identity)
+                yield found
 
     def close(self) -> None:
         self._consumer.close()
 
-    def _records(self) -> Iterator[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]], str]]:
-        """Key, value, headers and place of every record up to the ends found now."""
-        consumer, limit_s = self._consumer, self._settings.request_timeout_s
+    def _records(self) -> Iterator[Any]:
+        """Every ConsumerRecord up to the ends the partitions have now."""
         try:
-            consumer.assign(self._partitions)
-            consumer.seek_to_beginning(*self._partitions)
-            ends: dict[TopicPartition, int] = consumer.end_offsets(self._partitions)
-            firsts: dict[TopicPartition, int] = consumer.beginning_offsets(self._partitions)
-            waiting = {p for p, end in ends.items() if end > firsts[p]}
-            heard = time.monotonic()
-            while waiting:
-                found = consumer.poll(timeout_ms=_POLL_MS)
-                for partition, records in found.items():
-                    for record in records:
-                        if record.offset < ends[partition]:
-                            place = f"record {record.offset} of {self._topic}-{record.partition}"
-                            yield record.key, record.value, record.headers, place
-                waiting = {p for p in waiting if consumer.position(p) < ends[p]}
-                if found:
-                    heard = time.monotonic()
-                elif waiting and time.monotonic() - heard > limit_s:
-                    raise UnavailableError(f"reading {self._topic!r}: nothing came within {limit_s:g} s")
+            for partition, first in self._consumer.beginning_offsets(self._partitions).items():
+                self._consumer.seek(partition, first)
+            ends = self._consumer.end_offsets(self._partitions)
+            yield from read_to_end(self._consumer, ends, timeout_s=self._settings.request_timeout_s)
         except (KafkaError, OSError) as error:
             raise kafka_error(error, self._settings, "reading the dead letters") from error

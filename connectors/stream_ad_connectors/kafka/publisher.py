@@ -10,26 +10,26 @@ from kafka.errors import KafkaError
 from stream_ad.errors import ConfigError
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka.admin import KafkaAdmin
-from stream_ad_connectors.kafka.connection import abandon, kafka_error, python_options, quiet, timeout_ms
-from stream_ad_connectors.kafka.security import reach
+from stream_ad_connectors.kafka.connection import abandon, kafka_error, muted_client_logs, python_options, timeout_ms
+from stream_ad_connectors.kafka.security import probe_broker
 
 __all__ = ["KafkaPublisher"]
 
-_DELIVERIES = 3  # request time-outs that a record may take
-_FLUSHES = 4  # and all of them: kafka-python does not always notice that a record's time is over
+_DELIVERIES = 3  # request time-outs until the delivery of a record fails
+_FLUSHES = 4  # request time-outs of `flush`: kafka-python does not always notice an expired record
 
 
 class KafkaPublisher:
-    """A fast producer for `replay` and the SDK: batches and lingers, partitions by key (murmur2, as Java does).
+    """A producer for `replay` and the SDK that batches and lingers; it partitions by key (murmur2, as Java does).
 
-    `send` may block when the broker is slower than the caller. A failure is raised by the next `send` or by `flush`,
-    which returns when everything sent so far is acknowledged.
+    `send` may block when the broker is slower than the caller. The next `send`, or `flush`, raises a failure; `flush`
+    returns when everything sent so far is acknowledged.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._admin = KafkaAdmin(settings)
-        self._topics: dict[str, int] = {}  # their numbers of partitions
+        self._topics: dict[str, int] = {}  # topic -> number of partitions
         self._producer: KafkaProducer | None = None
         self._failed: BaseException | None = None
 
@@ -44,7 +44,7 @@ class KafkaPublisher:
     ) -> None:
         """ConfigError when the topic or the partition does not exist; UnavailableError when the broker does not answer.
 
-        partition: where it goes whatever its key; by the key when absent.
+        partition: None = chosen by the key.
         """
         self._check()
         try:
@@ -79,14 +79,14 @@ class KafkaPublisher:
         producer, self._producer = self._producer, None
         if producer is not None:
             abandon(producer)
-            self._failed = None  # what it gave up was told by whoever ended it
+            self._failed = None  # the caller has raised the failure already
 
     def _connected(self, topic: str) -> KafkaProducer:
         if topic not in self._topics:
             self._topics |= self._admin.partitions([topic])
         if self._producer is None:
-            with quiet():
-                reach(self._settings)
+            with muted_client_logs():
+                probe_broker(self._settings)
                 self._producer = KafkaProducer(**_publisher_options(self._settings))
         return self._producer
 

@@ -1,4 +1,4 @@
-"""Lets a consumer's rebalance callbacks in between two polls, and at no other time."""
+"""Parts of a consumer group member: the gate for rebalance callbacks, the adaptive poll size, an assignor."""
 
 from __future__ import annotations
 
@@ -12,42 +12,40 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 
 __all__ = ["AdaptiveBatchSize", "RebalanceGate", "SingleActiveAssignor"]
 
-
-FIRST, LEAST = 200, 50  # a record may be a block of 1,000 rows: few at first, twice as many with every quick poll
+FIRST_RECORDS, MIN_RECORDS = 200, 50  # a record may be a block of 1,000 rows: start low, double with every fast poll
 
 
 class AdaptiveBatchSize:
-    """Holds the time that a caller works between two polls near `target_s`.
+    """Adapts max_poll_records so that the caller's work between two polls takes about `target_s`.
 
-    A rebalance waits for every member's next poll, and goes on without a member that takes too long: on a slow machine
-    with much to catch up, workers that read too much at once would take the partitions from one another for ever, none
-    of them getting as far as a commit.
+    A rebalance waits for every member's next poll, and continues without a member that takes too long. On a slow
+    machine with a large backlog, workers that read too much at once would take the partitions from one another for
+    ever, and none would get as far as a commit.
     """
 
-    def __init__(self, most: int, target_s: float = 2.0) -> None:
-        self._most = most
+    def __init__(self, max_records: int, target_s: float = 2.0) -> None:
+        self._max_records = max_records
         self._target_s = target_s
-        self._handed = 0
-        self._handed_s = 0.0
-        self.limit = min(most, FIRST)
+        self._returned = 0
+        self._returned_s = 0.0
+        self.limit = min(max_records, FIRST_RECORDS)
 
-    def handed(self, count: int, now_s: float) -> None:
-        """Records were handed out."""
-        self._handed, self._handed_s = count, now_s
+    def poll_returned(self, count: int, now_s: float) -> None:
+        self._returned, self._returned_s = count, now_s
 
-    def asked(self, now_s: float) -> None:
-        """The caller is back for more: fewer if it took long (a store that was away counts too, it is soon made up
-        for), twice as many if it had all it may have and was quick."""
-        took_s = now_s - self._handed_s
-        if self._handed and took_s > self._target_s:
-            self.limit = max(min(LEAST, self._most), int(self._handed * self._target_s / took_s))
-        elif self._handed >= self.limit and took_s < self._target_s / 2:
-            self.limit = min(self._most, 2 * self.limit)
-        self._handed = 0
+    def poll_started(self, now_s: float) -> None:
+        """Lowers the limit after slow work (an outage of the store counts too, and is soon compensated), doubles it
+        after a full batch that was fast."""
+        took_s = now_s - self._returned_s
+        if self._returned and took_s > self._target_s:
+            self.limit = max(min(MIN_RECORDS, self._max_records), int(self._returned * self._target_s / took_s))
+        elif self._returned >= self.limit and took_s < self._target_s / 2:
+            self.limit = min(self._max_records, 2 * self.limit)
+        self._returned = 0
 
 
 class SingleActiveAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
-    """The first member by its id. Trap: ids are drawn at random, so a member that joins may be the new first."""
+    """Assigns every partition to the member with the lowest id. Trap: ids are random, so a new member may be it."""
 
     name = "one-member"
     version = 0
@@ -70,43 +68,46 @@ class SingleActiveAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
 
     @classmethod
     def on_assignment(cls, assignment: ConsumerProtocolMemberAssignment) -> None:
-        """Nothing to remember."""
+        """Keeps no state."""
 
 
 class RebalanceGate:
-    """The poller holds it while its caller works and while it fetches; callbacks take turns in `hold`.
+    """Lock between the poll loop and aiokafka's rebalance callbacks: callbacks run only inside `poll`, never while
+    fetched records are being processed.
 
-    `wanted` is set while a callback waits. Create it inside the event loop that uses it.
+    The poll loop owns it except inside `admit_callbacks`. `callback_waiting` is set while a callback waits. Create it
+    inside the event loop that uses it.
     """
 
     def __init__(self) -> None:
-        self.wanted = asyncio.Event()
+        self.callback_waiting = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._held = False
+        self._owned = False
         self._waiting = 0
 
-    async def hold(self) -> None:
-        """Let every waiting callback pass (the lock is first come, first served), then hold."""
-        self.free()
+    async def admit_callbacks(self) -> None:
+        """Lets every waiting callback run (the lock is first come, first served), then owns the lock again."""
+        self.release()
         await self._lock.acquire()
-        self._held = True
+        self._owned = True
 
-    def free(self) -> None:
-        if self._held:
-            self._held = False
+    def release(self) -> None:
+        """The poll loop ends: callbacks run at any time from now on."""
+        if self._owned:
+            self._owned = False
             self._lock.release()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """A callback's turn."""
+    async def callback(self) -> AsyncIterator[None]:
+        """A callback waits for its turn and runs inside."""
         self._waiting += 1
-        self.wanted.set()
+        self.callback_waiting.set()
         try:
             await self._lock.acquire()
         finally:
             self._waiting -= 1
             if not self._waiting:
-                self.wanted.clear()
+                self.callback_waiting.clear()
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""How every Kafka client proves who it is, and what is said when it is not let in."""
+"""Credentials and TLS of every Kafka client, and the errors when a broker refuses them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stream_ad.settings import KafkaSettings, read_secret
 from stream_ad_connectors._redaction import keep_out_of_logs
 from stream_ad_connectors._tls import client_context, tls_error
 
-__all__ = ["bootstrap_servers", "reach", "security_options"]
+__all__ = ["bootstrap_servers", "probe_broker", "security_options"]
 
 _CLOSING_S = 1.0
 
@@ -31,7 +31,7 @@ def bootstrap_servers(settings: KafkaSettings) -> list[str]:
 
 
 def security_options(settings: KafkaSettings) -> dict[str, Any]:
-    """The security arguments of kafka-python and of aiokafka, which call them the same.
+    """The security arguments, which have the same names in kafka-python and aiokafka.
 
     ConfigError when a password or a file is missing or broken.
     """
@@ -65,12 +65,12 @@ def _tls_context(settings: KafkaSettings) -> ssl.SSLContext:
     )
 
 
-def reach(settings: KafkaSettings) -> None:
-    """Asks one broker for its metadata, and says why it does not give it.
+def probe_broker(settings: KafkaSettings) -> None:
+    """Asks one broker for its metadata, and raises the reason when it gets none.
 
-    OSError when nobody answers at any address, AccessError when we are not let in, UnavailableError when the listener
-    hangs up, as it does on one that speaks another protocol. Asked before a client of kafka-python is made: a client
-    tells of every failure as of a broker that is away, and leaves its thread behind.
+    OSError: no address answers. AccessError: the broker refuses the credentials. UnavailableError: the listener hangs
+    up, as it does on a client of another protocol. Called before a kafka-python client is created: that reports every
+    failure as an unreachable broker, and leaks its thread.
     """
     options = security_options(settings)
     failed: Exception = OSError("no address")
@@ -79,10 +79,10 @@ def reach(settings: KafkaSettings) -> None:
         if not port.isdecimal():
             raise ConfigError(f"kafka.bootstrap: expected host:port, found {server!r}")
         try:
-            with ThreadPoolExecutor(1) as outside:  # the caller's thread may have a loop of its own
-                outside.submit(asyncio.run, _greet(host.strip("[]"), int(port), settings, options)).result()
+            with ThreadPoolExecutor(1) as outside:  # the caller's thread may run an event loop
+                outside.submit(asyncio.run, _request_metadata(host.strip("[]"), int(port), settings, options)).result()
         except (KafkaError, OSError, TimeoutError) as error:
-            failed = _meaning(error, settings, server)
+            failed = _explain(error, settings, server)
             if isinstance(failed, AccessError | ConfigError):
                 break
         else:
@@ -90,38 +90,38 @@ def reach(settings: KafkaSettings) -> None:
     raise failed
 
 
-async def _greet(host: str, port: int, settings: KafkaSettings, options: dict[str, Any]) -> None:
+async def _request_metadata(host: str, port: int, settings: KafkaSettings, options: dict[str, Any]) -> None:
     connection = AIOKafkaConnection(
         host, port, client_id="stream-ad", request_timeout_ms=int(settings.request_timeout_s * 1000) or 1, **options
     )
     try:
         await connection.connect()
-        await connection.send(MetadataRequest([]))  # a listener that wants a password answers no other question
+        await connection.send(MetadataRequest([]))  # a listener with authentication answers no other request
     finally:
         if connection.connected():
             with suppress(TimeoutError):
                 await asyncio.wait_for(connection.close(), _CLOSING_S)
 
 
-def _meaning(error: Exception, settings: KafkaSettings, server: str) -> Exception:
-    """The tree's error where the listener said what is wrong; the connection's own where nobody answered."""
+def _explain(error: Exception, settings: KafkaSettings, server: str) -> Exception:
+    """The tree's error when the listener gave a reason, else the connection's own."""
     broker = f"the Kafka broker at {server}"
     protocol = settings.security_protocol
     cause = error.__cause__ or error
     if isinstance(cause, ssl.SSLError):
         refused: StreamAdError | None = tls_error(cause, broker, "kafka", "ssl_")
-        return refused or UnavailableError(f"{broker} broke off the TLS handshake ({cause.reason})")
+        return refused or UnavailableError(f"{broker} aborted the TLS handshake ({cause.reason})")
     name = type(error).__name__
     if name == "SaslAuthenticationFailed":
-        said = next(iter(error.args), name)
+        reason = next(iter(error.args), name)
         return AccessError(
-            f"{broker} refused user {settings.sasl_username!r} by {settings.sasl_mechanism}: {said}",
-            hint="mend kafka.sasl_username, or the password in STREAM_AD__KAFKA__SASL_PASSWORD or its file",
+            f"{broker} refused user {settings.sasl_username!r} by {settings.sasl_mechanism}: {reason}",
+            hint="fix kafka.sasl_username, or the password in STREAM_AD__KAFKA__SASL_PASSWORD or its file",
         )
     if name in ("UnsupportedSaslMechanismError", "IllegalSaslStateError"):
         return AccessError(
-            f"{broker} takes no {settings.sasl_mechanism} at this listener",
-            hint="set kafka.sasl_mechanism and kafka.security_protocol to what its listener is made for",
+            f"{broker} does not accept {settings.sasl_mechanism} at this listener",
+            hint="set kafka.sasl_mechanism and kafka.security_protocol to what its listener is configured for",
         )
     if isinstance(cause, asyncio.IncompleteReadError | ConnectionResetError):
         return UnavailableError(

@@ -1,4 +1,4 @@
-"""Alerts and dead letters to Kafka, with kafka-python's idempotent producer."""
+"""Alerts and dead-letter records to Kafka, with kafka-python's idempotent producer."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from stream_ad.records import Alert, DeadLetter, Outputs
-from stream_ad.serde.alerts import alert_from_json, alert_to_json
+from stream_ad.serde.alerts import alert_to_json
 from stream_ad.settings import KafkaSettings
-from stream_ad_connectors.kafka.admin import KafkaAdmin, ensure_topics
-from stream_ad_connectors.kafka.connection import abandon, kafka_error, python_options, quiet, timeout_ms
-from stream_ad_connectors.kafka.security import reach
+from stream_ad_connectors.kafka.admin import KafkaAdmin
+from stream_ad_connectors.kafka.connection import abandon, kafka_error, muted_client_logs, python_options, timeout_ms
+from stream_ad_connectors.kafka.dead_letters import MAX_KEY_BYTES, MAX_VALUE_BYTES, dead_letter_headers
+from stream_ad_connectors.kafka.security import probe_broker
 
-__all__ = ["KafkaSink", "alert_from_json", "alert_to_json", "dead_letter_headers", "ensure_topics"]
-
-MAX_VALUE_BYTES = 500_000
-MAX_KEY_BYTES = 100_000
-MAX_TEXT_CHARS = 10_000
+__all__ = ["KafkaSink"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,37 +28,13 @@ class _Message:
     headers: list[tuple[str, bytes]]
 
 
-def dead_letter_headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
-    """Where the record came from and why it could not be used.
-
-    Headers: source_topic, source_partition, source_offset, source_timestamp_ms, error_class, error_text, and
-    original_size (original_key_size) when the value (key) was cut, value_null when there was none.
-    """
-    record = letter.record
-    headers = {
-        "source_topic": record.position.topic,
-        "source_partition": str(record.position.partition),
-        "source_offset": str(record.position.offset),
-        "source_timestamp_ms": str(record.timestamp_ns // 1_000_000),
-        "error_class": letter.reason,
-        "error_text": letter.detail[:MAX_TEXT_CHARS],
-    }
-    if record.value is not None and len(record.value) > MAX_VALUE_BYTES:
-        headers["original_size"] = str(len(record.value))
-    if record.key is not None and len(record.key) > MAX_KEY_BYTES:
-        headers["original_key_size"] = str(len(record.key))
-    if record.value is None:
-        headers["value_null"] = "true"
-    return [(name, text.encode("utf-8", "backslashreplace")) for name, text in headers.items()]
-
-
 class KafkaSink:
-    """Sink for `outputs.alerts` (key = series) and `outputs.dead_letters` (key and value as they came, or cut).
+    """Sink for `outputs.alerts` (key = series) and `outputs.dead_letters` (key and value of the source record, or cut).
 
-    Scores and statuses belong to the store and are passed over. `write` returns when the broker has acknowledged every
-    record on all in-sync replicas. Trap: after a time-out the broker may have part of them, so writing again repeats
-    those (an alert's id and a dead letter's source offset tell repeats); the producer is thrown away then, or its
-    buffer would fill with one copy for each attempt.
+    It ignores scores and statuses, which belong in the store. `write` returns when all in-sync replicas have
+    acknowledged every record. Trap: after a time-out the broker may have part of them, so a retry duplicates those
+    (an alert's id and a dead letter's source offset identify duplicates); the producer is discarded then, or its
+    buffer would fill with one copy per attempt.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -70,12 +43,12 @@ class KafkaSink:
         self._producer: KafkaProducer | None = None
 
     def write(self, outputs: Outputs) -> None:
-        messages = [*self._alerts(outputs.alerts), *self._letters(outputs.dead_letters)]
+        messages = [*self._alerts(outputs.alerts), *self._dead_letters(outputs.dead_letters)]
         if messages:
             self._send(messages)
 
     def close(self) -> None:
-        """Nothing is pending between two writes, so nothing can be lost here."""
+        """Loses nothing: no record is pending between two writes."""
         self._drop()
         self._admin.close()
 
@@ -83,14 +56,14 @@ class KafkaSink:
         for alert in alerts:
             yield _Message(self._settings.alerts_topic, alert.series.encode(), alert_to_json(alert), [])
 
-    def _letters(self, letters: Iterable[DeadLetter]) -> Iterable[_Message]:
-        for letter in letters:
-            key, value = letter.record.key, letter.record.value
+    def _dead_letters(self, dead_letters: Iterable[DeadLetter]) -> Iterable[_Message]:
+        for dead_letter in dead_letters:
+            key, value = dead_letter.record.key, dead_letter.record.value
             yield _Message(
                 self._settings.dlq_topic,
                 key[:MAX_KEY_BYTES] if key is not None else None,
                 value[:MAX_VALUE_BYTES] if value is not None else _null_value(key),
-                dead_letter_headers(letter),
+                dead_letter_headers(dead_letter),
             )
 
     def _send(self, messages: Sequence[_Message]) -> None:
@@ -108,11 +81,11 @@ class KafkaSink:
             raise kafka_error(failed, self._settings, doing) from failed
 
     def _connected(self, topics: Iterable[str]) -> KafkaProducer:
-        """The producer; a new one only after the topics were seen, so that a missing topic is told as such."""
+        """The producer; opened only once the topics are found, so that the error for a missing topic names it."""
         if self._producer is None:
             self._admin.partitions(topics)
-            with quiet():
-                reach(self._settings)
+            with muted_client_logs():
+                probe_broker(self._settings)
                 self._producer = KafkaProducer(**_producer_options(self._settings))
         return self._producer
 
@@ -123,7 +96,7 @@ class KafkaSink:
 
 
 def _null_value(key: bytes | None) -> bytes | None:
-    """kafka-python refuses a record with neither key nor value; the header `value_null` tells what it was."""
+    """kafka-python rejects a record with neither key nor value; the header `value_null` marks the difference."""
     return b"" if key is None else None
 
 

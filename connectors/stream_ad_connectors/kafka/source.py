@@ -1,4 +1,4 @@
-"""Records from Kafka in a consumer group, read in batches over aiokafka, committed by hand."""
+"""Records of a Kafka consumer group, read in batches with aiokafka, with manual commits."""
 
 from __future__ import annotations
 
@@ -18,36 +18,20 @@ from aiokafka.structs import OffsetAndMetadata
 
 from stream_ad.errors import StreamAdError, UnavailableError
 from stream_ad.ports import AssignmentListener, Checkpoint, PartitionLag
-from stream_ad.records import SourcePosition, SourceRecord
+from stream_ad.records import SourceRecord
 from stream_ad.settings import KafkaSettings
+from stream_ad_connectors.kafka import private_api
 from stream_ad_connectors.kafka.admin import KafkaAdmin
-from stream_ad_connectors.kafka.connection import async_options, kafka_error, quiet, timeout_ms
+from stream_ad_connectors.kafka.connection import async_options, kafka_error, muted_client_logs, timeout_ms
 from stream_ad_connectors.kafka.rebalance import AdaptiveBatchSize, RebalanceGate
+from stream_ad_connectors.kafka.records import source_records
 
-__all__ = ["KafkaSource", "kafka_records"]
-
-
-def kafka_records(records: Sequence[ConsumerRecord[bytes, bytes]]) -> list[SourceRecord]:
-    """Of aiokafka or kafka-python; Kafka's milliseconds become nanoseconds, no timestamp becomes 0."""
-    return [
-        SourceRecord(
-            SourcePosition(r.topic, r.partition, r.offset),
-            max(0, r.timestamp) * 1_000_000,
-            _bytes(r.key),
-            _bytes(r.value),
-        )
-        for r in records
-    ]
-
-
-def _bytes(payload: bytes | bytearray | memoryview | None) -> bytes | None:
-    return payload if payload is None or type(payload) is bytes else bytes(payload)
-
+__all__ = ["KafkaSource"]
 
 _log = logging.getLogger(__name__)
-MAX_POLL_INTERVAL_S = 7 * 86_400.0  # a store may be away for days; a worker that hangs is its watchdog's to end
+MAX_POLL_INTERVAL_S = 7 * 86_400.0  # a store may be down for days; the watchdog ends a worker that hangs
 REBALANCE_TIMEOUT_S = 20.0
-_SLICE_S = 0.2
+_FETCH_S = 0.2
 _Callback = Callable[[set[TopicPartition]], Awaitable[None]]
 
 
@@ -57,16 +41,15 @@ class _Metadata(msgspec.Struct, omit_defaults=True, rename={"replay_offset": "re
 
 
 class KafkaSource:
-    """Source over a consumer group of aiokafka.
+    """ports.Source over a consumer group of aiokafka.
 
-    The listener is told inside `poll` alone, never while its caller works on records: aiokafka calls back from a task
-    of its own, so a turnstile (a lock the caller holds between polls) lets it in. A caller that does not poll thus
-    holds a rebalance up, for REBALANCE_TIMEOUT_S at most; then the group goes on without it and `revoked` comes with
-    `lost=True`. Call `poll` at least every MAX_POLL_INTERVAL_S.
+    Rebalance callbacks are invoked only from within `poll`. A caller that stops polling delays a rebalance by at most
+    REBALANCE_TIMEOUT_S; after that the group continues without it and `revoked(lost=True)` follows. Call `poll` at
+    least every MAX_POLL_INTERVAL_S.
 
-    Traps of aiokafka met here: after a rebalance records read from the committed offset may be handed out before the
-    listener's seek (dropped here, and the position set back); errors of a listener are logged and swallowed (kept
-    here and raised by the next `poll`); `getmany` waits without end for an assignment (left at the deadline).
+    Traps of aiokafka: after a rebalance it may return records from the committed offset before the listener's seek
+    (dropped here, and the position restored); it logs and swallows a listener's errors (kept here, the next `poll`
+    raises them); `getmany` waits without end for an assignment (cancelled at the deadline).
     """
 
     def __init__(
@@ -80,17 +63,17 @@ class KafkaSource:
         self._settings = settings
         self._assignor = assignor
         self._topics = tuple(topics)
-        self._pace = AdaptiveBatchSize(max_records)
+        self._batch_size = AdaptiveBatchSize(max_records)
         self._admin = KafkaAdmin(settings)
         self._consumer: AIOKafkaConsumer[bytes, bytes] | None = None
         self._listener: AssignmentListener | None = None
-        self._open: set[TopicPartition] = set()
-        self._settled = False
-        self._dropped: dict[TopicPartition, int] = {}
-        self._ready: list[SourceRecord] = []
-        self._turnstile = RebalanceGate()
+        self._assigned: set[TopicPartition] = set()
+        self._assignment_stable = False
+        self._dropped_from: dict[TopicPartition, int] = {}
+        self._fetched: list[SourceRecord] = []
+        self._gate = RebalanceGate()
         self._commit_refused = False
-        self._moving = False  # the topics changed, and the partitions are not shared out yet
+        self._rebalancing = False  # the topics changed, and the group has not assigned their partitions yet
         self._confirmed_s = -math.inf
         self._failure: BaseException | None = None
 
@@ -99,44 +82,44 @@ class KafkaSource:
         await asyncio.to_thread(self._admin.partitions, self._topics)
         self._listener = listener
         consumer = self._make_consumer()
-        with quiet():
+        with muted_client_logs():
             try:
                 await asyncio.wait_for(consumer.start(), self._settings.request_timeout_s)
             except (KafkaError, OSError, TimeoutError) as error:
                 await consumer.stop()
                 raise kafka_error(error, self._settings, "joining the group") from error
-        await self._turnstile.hold()
+        await self._gate.admit_callbacks()
         self._consumer = consumer
         self._join()
 
     async def subscribe(self, topics: Sequence[str]) -> None:
-        """ports.TopicReader. Traps of aiokafka: it lets the partitions go at once, so nothing can be committed until
-        they are shared out anew (commit before); and a leader that does not know a topic yet shares it out to nobody
-        (so each member learns of it before it joins again)."""
-        client = getattr(self._started(), "_client")  # noqa: B009 (private: no other way to wait for it)
+        """ports.TopicReader. Traps of aiokafka: it drops the assignment at once, so no commit succeeds until the next
+        one (commit before); and a group leader that does not know a topic yet assigns it to no member (so each member
+        fetches its metadata before it joins again)."""
+        consumer = self._started()
         try:
             async with asyncio.timeout(self._settings.request_timeout_s):
                 for topic in topics:
-                    await client.add_topic(topic)
+                    await private_api.add_topic(consumer, topic)
         except (KafkaError, OSError, TimeoutError) as error:
-            raise kafka_error(error, self._settings, "learning of topics") from error
+            raise kafka_error(error, self._settings, "fetching the metadata of new topics") from error
         self._topics = tuple(topics)
         self._join()
 
     def _join(self) -> None:
-        """Without a topic it waits for one."""
+        """Without topics it waits until `subscribe` sets some."""
         if self._topics:
-            self._moving = bool(self._open)
+            self._rebalancing = bool(self._assigned)
             listener = _Callbacks(self._on_revoked, self._on_assigned)
             self._started().subscribe(topics=list(self._topics), listener=listener)
 
     async def poll(self, timeout_s: float) -> Sequence[SourceRecord] | None:
-        """The next records; empty while the broker is away or the group rebalances."""
+        """The next records; empty while the broker is down or the group rebalances."""
         deadline = time.monotonic() + timeout_s
-        self._pace.asked(time.monotonic())
+        self._batch_size.poll_started(time.monotonic())
         while True:
             self._started()
-            await self._turnstile.hold()
+            await self._gate.admit_callbacks()
             if not self._topics:
                 await asyncio.sleep(timeout_s)
                 return []
@@ -144,27 +127,27 @@ class KafkaSource:
                 failure, self._failure = self._failure, None
                 raise failure
             left = deadline - time.monotonic()
-            records = await self._fetch(max(0.0, min(left, _SLICE_S)))
+            records = await self._fetch(max(0.0, min(left, _FETCH_S)))
             if records or left <= 0:
-                self._pace.handed(len(records), time.monotonic())
+                self._batch_size.poll_returned(len(records), time.monotonic())
                 return records
 
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
         """Offsets, with `replay_offset` and `metadata` in their metadata.
 
-        A commit that the group refuses (it went on without this member) returns as if it had succeeded, with a
-        warning: the new owner replays from the last commit, and the next `poll` tells `revoked(lost=True)`. To raise
-        UnavailableError would ask for a retry that can never succeed. UnavailableError = the broker did not answer.
+        A commit that the group refuses (it has expelled this member) returns as if it had succeeded, with a warning:
+        the new owner replays from the last commit, and the next `poll` calls `revoked(lost=True)`. UnavailableError
+        would cause a retry that can never succeed; it is raised only when the broker does not answer.
         """
         offsets = {}
         for (topic, partition), checkpoint in checkpoints.items():
             tp = TopicPartition(topic, partition)
-            if tp in self._open:
+            if tp in self._assigned:
                 metadata = msgspec.json.encode(_Metadata(checkpoint.replay_offset, checkpoint.metadata)).decode()
                 offsets[tp] = OffsetAndMetadata(checkpoint.next_offset, metadata)
             else:
-                _log.warning("no commit for %s/%d: the partition is no longer ours", topic, partition)
-        if not offsets or self._moving:
+                _log.warning("no commit for %s/%d: the partition is no longer assigned", topic, partition)
+        if not offsets or self._rebalancing:
             return
         asked_s = time.monotonic()
         try:
@@ -178,56 +161,55 @@ class KafkaSource:
             self._confirmed_s = asked_s
 
     async def owns_partitions(self) -> bool:
-        """A member that was frozen, or cut off, for longer than the session does not know that others went on; so the
-        group is asked when it last said yes half a session ago. Trap: aiokafka tells nobody of its own heartbeats."""
-        self._started()
+        """Sends a heartbeat when the last confirmation is older than half a session: a member that was frozen or cut
+        off for longer than the session does not know that the group continued without it. Trap: aiokafka does not
+        report its own heartbeats."""
+        consumer = self._started()
         asked_s = time.monotonic()
-        if self._lost() or asked_s - self._confirmed_s < self._settings.session_timeout_s / 2:
-            return not self._lost()
-        coordinator = getattr(self._consumer, "_coordinator")  # noqa: B009 (private: no other way to ask)
+        if self._partitions_lost() or asked_s - self._confirmed_s < self._settings.session_timeout_s / 2:
+            return not self._partitions_lost()
         try:
             async with asyncio.timeout(self._settings.request_timeout_s):
-                await coordinator.ensure_coordinator_known()
-                alive = await coordinator._do_heartbeat()
+                alive = await private_api.send_heartbeat(consumer)
         except (KafkaError, OSError, TimeoutError) as error:
-            raise kafka_error(error, self._settings, "asking the group for our place in it") from error
+            raise kafka_error(error, self._settings, "confirming the group membership") from error
         if alive:
             self._confirmed_s = asked_s
-        elif not self._lost():
+        elif not self._partitions_lost():
             raise UnavailableError(f"the group's coordinator at {self._settings.bootstrap} does not answer")
-        return not self._lost()
+        return not self._partitions_lost()
 
     async def lags(self) -> Mapping[tuple[str, int], PartitionLag] | None:
-        """Asks the broker for the ends: those of the last fetch are old while nothing is fetched."""
-        consumer, ours = self._consumer, sorted(self._open)
-        if consumer is None or not self._settled:  # asked before the group was joined, or after it was left
+        """Asks the broker for the log-end offsets: those of the last fetch are stale while nothing is fetched."""
+        consumer, ours = self._consumer, sorted(self._assigned)
+        if consumer is None or not self._assignment_stable:  # before the first assignment, or after `stop`
             return None
         try:
             async with asyncio.timeout(self._settings.request_timeout_s):
                 ends = await consumer.end_offsets(ours)
                 return {(tp.topic, tp.partition): PartitionLag(await consumer.position(tp), ends[tp]) for tp in ours}
-        except IllegalStateError:  # taken away meanwhile
+        except IllegalStateError:  # revoked meanwhile
             return None
         except (KafkaError, OSError, TimeoutError) as error:
-            raise kafka_error(error, self._settings, "asking for the ends of the partitions") from error
+            raise kafka_error(error, self._settings, "asking for the log-end offsets") from error
 
     async def committed(self, topic: str, partition: int) -> Checkpoint | None:
-        """Through the admin client: aiokafka's own `committed` gives the offset without its metadata."""
+        """Through the admin client: aiokafka's `committed` returns the offset without its metadata."""
         found = (await asyncio.to_thread(self._admin.committed, [(topic, partition)])).get((topic, partition))
         if found is None:
             return None
         try:
-            kept = msgspec.json.decode(found.metadata, type=_Metadata)
-        except msgspec.DecodeError:  # committed by something else
-            kept = _Metadata(found.offset)
-        return Checkpoint(found.offset, min(max(0, kept.replay_offset), found.offset), kept.metadata)
+            stored = msgspec.json.decode(found.metadata, type=_Metadata)
+        except msgspec.DecodeError:  # another program committed it
+            stored = _Metadata(found.offset)
+        return Checkpoint(found.offset, min(max(0, stored.replay_offset), found.offset), stored.metadata)
 
     async def stop(self) -> None:
-        """Leave the group, so that others take over at once; the listener is not told. May be called twice."""
+        """Leaves the group, so that other members take over at once; does not call the listener. Idempotent."""
         consumer, self._consumer = self._consumer, None
         self._listener = None
-        self._open.clear()
-        self._turnstile.free()
+        self._assigned.clear()
+        self._gate.release()
         if consumer is not None:
             await consumer.stop()
         await asyncio.to_thread(self._admin.close)
@@ -235,7 +217,7 @@ class KafkaSource:
     def _make_consumer(self) -> AIOKafkaConsumer[bytes, bytes]:
         session_ms = int(self._settings.session_timeout_s * 1000)
         options = async_options(self._settings)
-        # The answer to a join waits for every member: to give up sooner is to join as one more new member, and again.
+        # The answer to a join waits for every member: a shorter time-out would join again as one more new member.
         options["request_timeout_ms"] = max(timeout_ms(self._settings), int((REBALANCE_TIMEOUT_S + 5) * 1000))
         return AIOKafkaConsumer(
             **options,
@@ -255,19 +237,19 @@ class KafkaSource:
         return self._consumer
 
     async def _fetch(self, timeout_s: float) -> list[SourceRecord]:
-        """What getmany takes out goes through `_ready`: a poll that is cancelled leaves it to the next one."""
+        """Records go through `_fetched`, so that a cancelled poll leaves them to the next one."""
         fetching = asyncio.ensure_future(
-            self._started().getmany(timeout_ms=int(timeout_s * 1000), max_records=self._pace.limit)
+            self._started().getmany(timeout_ms=int(timeout_s * 1000), max_records=self._batch_size.limit)
         )
-        fetching.add_done_callback(self._take)
-        wanted = asyncio.ensure_future(self._turnstile.wanted.wait())
+        fetching.add_done_callback(self._keep)
+        callback = asyncio.ensure_future(self._gate.callback_waiting.wait())
         try:
-            await asyncio.wait({fetching, wanted}, timeout=timeout_s + 0.05, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({fetching, callback}, timeout=timeout_s + 0.05, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            wanted.cancel()
+            callback.cancel()
             fetching.cancel()
-            await asyncio.wait({fetching, wanted})
-        records, self._ready = self._ready, []
+            await asyncio.wait({fetching, callback})
+        records, self._fetched = self._fetched, []
         error = None if fetching.cancelled() else fetching.exception()
         if error is not None:
             if not isinstance(error, KafkaError):
@@ -278,47 +260,45 @@ class KafkaSource:
             await asyncio.sleep(timeout_s)
         return records
 
-    def _take(self, fetching: asyncio.Future[dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]]) -> None:
+    def _keep(self, fetching: asyncio.Future[dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]]) -> None:
         if fetching.cancelled() or fetching.exception() is not None:
             return
         for tp, batch in fetching.result().items():
-            if tp in self._open:
-                self._ready.extend(kafka_records(batch))
-            else:  # handed out before the listener said where to begin
-                self._dropped.setdefault(tp, batch[0].offset)
+            if tp in self._assigned:
+                self._fetched.extend(source_records(batch))
+            else:  # fetched before the listener returned the offset to begin at
+                self._dropped_from.setdefault(tp, batch[0].offset)
 
     async def _on_revoked(self, partitions: set[TopicPartition]) -> None:
-        self._settled = False
-        async with self._turnstile.turn():
-            self._dropped.clear()
-            gone = sorted((tp.topic, tp.partition) for tp in self._open & partitions)
-            self._ready = [r for r in self._ready if (r.position.topic, r.position.partition) not in gone]
-            if gone and self._listener is not None:
-                await self._tell(self._listener.revoked(gone, lost=self._lost()))  # it may still commit
-            self._open -= partitions
-            self._commit_refused = self._moving = False
+        self._assignment_stable = False
+        async with self._gate.callback():
+            self._dropped_from.clear()
+            revoked = sorted((tp.topic, tp.partition) for tp in self._assigned & partitions)
+            self._fetched = [r for r in self._fetched if (r.position.topic, r.position.partition) not in revoked]
+            if revoked and self._listener is not None:
+                await self._notify(self._listener.revoked(revoked, lost=self._partitions_lost()))  # it may still commit
+            self._assigned -= partitions
+            self._commit_refused = self._rebalancing = False
 
     async def _on_assigned(self, partitions: set[TopicPartition]) -> None:
-        async with self._turnstile.turn():
+        async with self._gate.callback():
             for tp in sorted(partitions):
                 if self._listener is None or self._consumer is None or self._failure is not None:
                     return
-                offset = await self._tell(self._listener.assigned(tp.topic, tp.partition))
+                offset = await self._notify(self._listener.assigned(tp.topic, tp.partition))
                 if self._failure is not None:
                     return
-                offset = self._dropped.pop(tp, None) if offset is None else offset
+                offset = self._dropped_from.pop(tp, None) if offset is None else offset
                 if offset is not None:
                     self._consumer.seek(tp, offset)
-                self._open.add(tp)
-            self._settled = True
+                self._assigned.add(tp)
+            self._assignment_stable = True
 
-    def _lost(self) -> bool:
-        """aiokafka has no callback for lost partitions; its generation falls to -1 when the group forgot us."""
-        coordinator = getattr(self._consumer, "_coordinator", None)
-        return self._commit_refused or getattr(coordinator, "generation", 0) < 0
+    def _partitions_lost(self) -> bool:
+        return self._commit_refused or private_api.generation(self._consumer) < 0
 
-    async def _tell(self, call: Coroutine[Any, Any, int | None]) -> int | None:
-        """Keeps what the listener raises for the next `poll`; aiokafka would log and forget it."""
+    async def _notify(self, call: Coroutine[Any, Any, int | None]) -> int | None:
+        """Keeps an error of the listener for the next `poll`; aiokafka would log and swallow it."""
         task = asyncio.ensure_future(call)
         await asyncio.wait({task})
         error = task.exception()

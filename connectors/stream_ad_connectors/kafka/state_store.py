@@ -1,28 +1,28 @@
-"""The small state of each series on a compacted Kafka topic."""
+"""The state of each series on a compacted Kafka topic."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from stream_ad.errors import ConfigError, UnavailableError
+from stream_ad.errors import ConfigError
 from stream_ad.settings import KafkaSettings
 from stream_ad_connectors.kafka.admin import STATE_MAX_BYTES, KafkaAdmin
-from stream_ad_connectors.kafka.connection import async_options, kafka_error, quiet
+from stream_ad_connectors.kafka.connection import async_options, kafka_error, muted_client_logs
+from stream_ad_connectors.kafka.records import read_partition_to_end
 
 __all__ = ["KafkaStateStore"]
 
 
 class KafkaStateStore:
-    """StateStore on `kafka.state_topic` (`ensure_topics` makes it).
+    """StateStore on `kafka.state_topic`, which `ensure_topics` creates.
 
     Partition p holds the states of partition p of every subscribed topic; key = topic, a zero byte, series (a topic's
-    name holds no zero byte). `load` reads the partition to the end it had at the call; the newest of a key wins, an
-    empty value is a deletion. Trap: compaction is lazy, so older values may still be there and offsets have gaps.
+    name holds no zero byte). `load` reads the partition to the end it has at the call; the newest value of a key wins,
+    a null value deletes. Trap: compaction is lazy, so older values may remain and offsets have gaps.
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -33,7 +33,7 @@ class KafkaStateStore:
         self._lock = asyncio.Lock()
 
     async def load(self, topic: str, partition: int) -> dict[str, bytes]:
-        """Series -> newest state. UnavailableError when the broker stops answering on the way."""
+        """Series -> newest state. UnavailableError when the broker does not answer."""
         await self._check(partition)
         consumer = AIOKafkaConsumer(
             **async_options(self._settings),
@@ -45,9 +45,11 @@ class KafkaStateStore:
         prefix = topic.encode() + b"\0"
         states: dict[str, bytes] = {}
         try:
-            with quiet():
+            with muted_client_logs():
                 await consumer.start()
-            await self._read(consumer, TopicPartition(self._settings.state_topic, partition), prefix, states)
+            source = TopicPartition(self._settings.state_topic, partition)
+            async for record in read_partition_to_end(consumer, source, timeout_s=self._settings.request_timeout_s):
+                _apply(record, prefix, states)
         except (KafkaError, OSError, TimeoutError) as error:
             raise kafka_error(error, self._settings, f"loading the state of {topic}/{partition}") from error
         finally:
@@ -78,26 +80,6 @@ class KafkaStateStore:
         await self._drop()
         await asyncio.to_thread(self._admin.close)
 
-    async def _read(
-        self,
-        consumer: AIOKafkaConsumer[bytes, bytes],
-        tp: TopicPartition,
-        prefix: bytes,
-        states: dict[str, bytes],
-    ) -> None:
-        consumer.assign([tp])
-        end = (await consumer.end_offsets([tp]))[tp]
-        await consumer.seek_to_beginning(tp)
-        heard = time.monotonic()
-        while (at := await consumer.position(tp)) < end:
-            batch = (await consumer.getmany(tp, timeout_ms=500)).get(tp, [])
-            for record in batch:
-                _apply(record, prefix, states)
-            if batch or await consumer.position(tp) > at:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > self._settings.request_timeout_s:
-                raise UnavailableError(f"reading {tp.topic}/{tp.partition} stopped at offset {at} of {end}")
-
     async def _check(self, partition: int) -> None:
         if partition < self._partitions:
             return
@@ -106,7 +88,7 @@ class KafkaStateStore:
         if partition >= self._partitions:
             raise ConfigError(
                 f"state topic {topic!r} has {self._partitions} partitions, a topic has more than {partition}",
-                hint="let the product grow it (restart a worker), or add partitions to it",
+                hint="restart a worker, which adds partitions to it, or add them yourself",
             )
 
     async def _connected(self) -> AIOKafkaProducer:
@@ -119,12 +101,12 @@ class KafkaStateStore:
                 max_batch_size=256 * 1024,
             )
             self._producer = producer
-            with quiet():
+            with muted_client_logs():
                 await producer.start()
         return self._producer
 
     async def _drop(self) -> None:
-        """Trap: `stop` waits for what is buffered; with the broker away that lasts until its own time-out."""
+        """Trap: `stop` waits for buffered records; while the broker is down, that lasts until their time-out."""
         producer, self._producer = self._producer, None
         if producer is not None:
             stopping = asyncio.ensure_future(producer.stop())

@@ -1,4 +1,4 @@
-"""Messages to people by Apprise: mail, chat, pagers and webhooks, each behind one URL."""
+"""Notifications through Apprise: mail, chat, pagers and webhooks, each by one URL."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 __all__ = ["AppriseNotifier"]
 
-_MIN_SECRET = 6  # characters: shorter pieces of an address are words such as "json" or "to"
+_MIN_SECRET_CHARS = 6  # shorter parts of an address are words such as "json" or "to"
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 
 
 class AppriseNotifier:
-    """ports.Notifier over one Apprise URL; `route` is the word for it in errors, where the URL never shows.
+    """ports.Notifier over one Apprise URL. Errors name the `route`, never the URL.
 
-    Traps of Apprise: it says that a message was not taken, and why only in its log (whose text may hold the address),
-    so the status is all that is read from there; a text too long for a receiver is refused, so it is cut.
+    Traps of Apprise: `notify` returns False without the reason, which is only in its log (whose text may contain the
+    address), so only the HTTP status is parsed from there; receivers reject long texts, so they are truncated.
     """
 
     def __init__(self, route: str, url: str) -> None:
-        """ConfigError when the URL is not one, or Apprise is not installed."""
+        """ConfigError: not an Apprise URL, or Apprise is not installed."""
         try:
             import apprise
         except ImportError:
@@ -41,7 +41,7 @@ class AppriseNotifier:
         self._apprise = apprise
         self._route = route
         _hide(url)
-        with _listening():
+        with _captured_log():
             service = apprise.Apprise.instantiate(url, asset=apprise.AppriseAsset(secure_logging=True))
         if service is None:
             raise ConfigError(
@@ -61,60 +61,60 @@ class AppriseNotifier:
         plain = self._service.notify_format == apprise.NotifyFormat.TEXT
         sender = apprise.Apprise()
         sender.add(self._service)
-        with _listening() as said:
-            taken = sender.notify(
+        with _captured_log() as lines:
+            sent = sender.notify(
                 title=notification.title,
                 body=notification.text if plain else notification.markdown,
                 body_format=apprise.NotifyFormat.TEXT if plain else apprise.NotifyFormat.MARKDOWN,
                 notify_type=apprise.NotifyType(notification.kind),
             )
-        if not taken:
-            status = next((match[1] for line in said if (match := _STATUS.search(line))), "")
-            why = f"answered with {status}" if status else "does not take the message"
-            raise UnavailableError(f"{self.service} of notify route {self._route!r} {why}")
+        if not sent:
+            status = next((match[1] for line in lines if (match := _STATUS.search(line))), "")
+            problem = f"answered with {status}" if status else "does not accept the message"
+            raise UnavailableError(f"{self.service} of notify route {self._route!r} {problem}")
 
 
 def _hide(url: str) -> None:
-    """The address, and each piece of it that may be a secret, stay out of every log of this process."""
+    """Masks the address, and each part of it that may be a secret, in every log of this process."""
     keep_out_of_logs(url)
     _, _, rest = url.partition("://")
-    place, slash, path = rest.partition("/")
-    user, at, host = place.rpartition("@")
-    pieces = [user, *user.split(":"), path, *re.split(r"[/?&=,]", path)] if at or slash else []
-    if not re.search(r"[.:]|^localhost$", host):  # of a chat service this is a token and no host
-        pieces.append(host)
-    for piece in pieces:
-        if len(piece) >= _MIN_SECRET:
-            keep_out_of_logs(piece)
-            keep_out_of_logs(unquote(piece))
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    parts = [user, *user.split(":"), path, *re.split(r"[/?&=,]", path)] if at or slash else []
+    if not re.search(r"[.:]|^localhost$", host):  # in the URL of a chat service this is a token, not a host
+        parts.append(host)
+    for part in parts:
+        if len(part) >= _MIN_SECRET_CHARS:
+            keep_out_of_logs(part)
+            keep_out_of_logs(unquote(part))
 
 
-_collectors: list[_Collector] = []
+_open_collectors: list[_Collector] = []
 
 
 @contextmanager
-def _listening() -> Iterator[list[str]]:
-    """What Apprise logs meanwhile, kept from every other log."""
+def _captured_log() -> Iterator[list[str]]:
+    """Collects what Apprise logs meanwhile, and keeps it out of every other log."""
     handler = _Collector()
     log = logging.getLogger("apprise")
     log.propagate = False
     log.setLevel(logging.WARNING)
     log.addHandler(handler)
-    _collectors.append(handler)
+    _open_collectors.append(handler)
     try:
         yield handler.lines
     finally:
-        _collectors.remove(handler)
+        _open_collectors.remove(handler)
         log.removeHandler(handler)
 
 
 class _Collector(logging.Handler):
-    """Apprise sends from threads of its own: of two messages on their way at once, neither is told of what is said."""
+    """Keeps nothing while two messages are in flight: Apprise logs from other threads, and lines could be mixed up."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if len(_collectors) == 1:
+        if len(_open_collectors) == 1:
             self.lines.append(record.getMessage())

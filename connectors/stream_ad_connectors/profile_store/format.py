@@ -1,4 +1,4 @@
-"""How a profile lies in files: names that are safe as paths, arrays as safetensors, the card as JSON."""
+"""The files of a profile: names that are safe as paths, arrays as safetensors, the card as JSON."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _ARRAY = "array."
 _HELD_OUT = "held_out"
 _HASHED = "%~"
 _EMPTY = "%"
-_LONGEST = 160
+_MAX_CHARS = 160
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything of a profile but its arrays; `sha256` is that of the arrays' file."""
+    """A profile without its arrays; `sha256` is that of the arrays' file."""
 
     format: int
     series: str
@@ -52,27 +52,27 @@ class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def path_name(name: str) -> str:
-    """One path component for any text; different texts give different ones (on a file system that heeds case).
+    """One path component for any text; different texts get different ones (on a case-sensitive file system).
 
-    Percent-quoted as in URLs, a leading dot too, so that "." and ".." lead nowhere; very long names end in their hash.
+    Percent-quoted as in URLs, a leading dot too, so that "." and ".." are harmless; very long names end in their hash.
     """
     quoted = quote(name, safe="")
     if quoted.startswith("."):
         quoted = "%2E" + quoted[1:]
-    if len(quoted) > _LONGEST:
-        return quoted[: _LONGEST // 2].rstrip("%") + _HASHED + hashlib.sha256(name.encode()).hexdigest()[:40]
+    if len(quoted) > _MAX_CHARS:
+        return quoted[: _MAX_CHARS // 2].rstrip("%") + _HASHED + hashlib.sha256(name.encode()).hexdigest()[:40]
     return quoted or _EMPTY
 
 
 def series_name(component: str) -> str | None:
-    """The text that `path_name` quoted; None when only the file behind it knows (a very long one)."""
+    """The text that `path_name` quoted; None when only the pointer file has it (very long names)."""
     if _HASHED in component:
         return None
     return "" if component == _EMPTY else unquote(component)
 
 
 def pack(fitted: Fitted) -> bytes:
-    """The arrays' file. ModelError when an array is of a kind that is not stored."""
+    """The arrays' file. ModelError when an array has an unsupported dtype."""
     arrays: dict[str, NDArray[Any]] = {_ARRAY + name: array for name, array in fitted.arrays.items()}
     arrays[_HELD_OUT] = fitted.held_out
     for name, array in arrays.items():
@@ -81,7 +81,7 @@ def pack(fitted: Fitted) -> bytes:
             raise ModelError(
                 f"profile array {name.removeprefix(_ARRAY)!r}: expected one of {known}, found {array.dtype}"
             )
-    # safetensors writes the memory as it lies: a transposed view would come back scrambled
+    # safetensors writes memory order: a transposed view would be scrambled
     return save_tensors({name: array.copy(order="C") for name, array in arrays.items()})
 
 
@@ -102,12 +102,12 @@ def card_of(profile: Profile, arrays: bytes) -> Card:
 
 
 def profile_of(card: Card, raw: bytes, where: str) -> Profile:
-    """Card and arrays together. ModelError unless the arrays are those the card was written with."""
+    """Joins card and arrays. ModelError unless the arrays are those that the card was written with."""
     found = hashlib.sha256(raw).hexdigest()
     if found != card.sha256:
         raise ModelError(f"profile {where}: expected arrays of sha256 {card.sha256[:12]}, found {found[:12]}")
     try:
-        # in memory of their own: what is loaded are views of bytes, at 400 bytes an array more
+        # copies: loaded arrays are views of `raw`, which cost 400 bytes more each
         arrays = {name: array.copy() for name, array in load_tensors(raw).items()}
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"profile {where}: expected safetensors, found {error}") from error

@@ -32,9 +32,9 @@ _T = TypeVar("_T")
 class FsProfileStore:
     """ports.ProfileStore. Nothing in a file is ever executed: arrays are safetensors, the rest is JSON.
 
-    A version is whole once its card is there, and the card is written last; every file is written beside its name and
-    moved over it, at once on a local disk. A version is never changed: saving the same again does nothing, saving
-    another under its name is a ModelError. Trap: two processes that promote at one time leave the later one's.
+    A version is complete once its card exists, and the card is written last; every file is written under a temporary
+    name and moved, atomically on a local disk. A version is immutable: saving the same again does nothing, saving
+    another one under its name is a ModelError. Trap: of two processes that promote at once, the later one wins.
     """
 
     def __init__(self, url: str) -> None:
@@ -51,15 +51,15 @@ class FsProfileStore:
         card = card_of(profile, arrays)
         with _translated(stem):
             self._fs.makedirs(folder, exist_ok=True)
-            there = self._card(stem)
-            if there is not None and there != card:
+            stored = self._card(stem)
+            if stored is not None and stored != card:
                 raise ModelError(
                     f"profile {stem}: version {profile.version!r} exists with other contents",
-                    hint="give the new one a version of its own",
+                    hint="save the new one under another version",
                 )
-            if self._bytes(f"{stem}.safetensors") != arrays:  # also mends what a power cut left behind
+            if self._bytes(f"{stem}.safetensors") != arrays:  # also repairs the leftovers of a power cut
                 self._put(f"{stem}.safetensors", arrays)
-            if there is None:
+            if stored is None:
                 self._put(f"{stem}.json", msgspec.json.format(msgspec.json.encode(card)))
             if promote:
                 self._put(f"{folder}/{_POINTER}", msgspec.json.encode(Pointer(profile.series, profile.version)))
@@ -75,7 +75,7 @@ class FsProfileStore:
                 stem = f"{folder}/{_version_name(version)}"
                 card = self._card(stem)
                 if card is None:
-                    raise ModelError(f"profile {stem}: promoted, but it is not there", hint="fit the series again")
+                    raise ModelError(f"profile {stem}: promoted, but missing", hint="fit the series again")
             else:
                 stem = f"{folder}/{_version_name(version)}"
                 card = self._card(stem)
@@ -88,7 +88,7 @@ class FsProfileStore:
                 )
             raw = self._bytes(f"{stem}.safetensors")
         if raw is None:
-            raise ModelError(f"profile {stem}: its arrays are not there", hint="fit the series again")
+            raise ModelError(f"profile {stem}: its arrays are missing", hint="fit the series again")
         return profile_of(card, raw, stem)
 
     def series(self, scorer: str) -> list[str]:
@@ -107,7 +107,7 @@ class FsProfileStore:
         if name is None:
             pointer = self._read(f"{folder}/{_POINTER}", Pointer)
             if pointer is None:
-                raise ModelError(f"profile {folder}: {_POINTER} went away")
+                raise ModelError(f"profile {folder}: {_POINTER} disappeared")
             name = pointer.series
         return name
 
@@ -120,14 +120,14 @@ class FsProfileStore:
             raise ModelError(f"profile {stem}: expected format {FORMAT}, found {card.format}", hint="upgrade stream-ad")
         return card
 
-    def _read(self, path: str, of: type[_T]) -> _T | None:
+    def _read(self, path: str, kind: type[_T]) -> _T | None:
         raw = self._bytes(path)
         if raw is None:
             return None
         try:
-            return msgspec.json.decode(raw, type=of)
+            return msgspec.json.decode(raw, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ModelError(f"profile {path}: expected a {of.__name__.lower()} of ours, found {error}") from error
+            raise ModelError(f"profile {path}: expected a {kind.__name__.lower()}, found {error}") from error
 
     def _bytes(self, path: str) -> bytes | None:
         try:
@@ -137,13 +137,13 @@ class FsProfileStore:
         return bytes(raw)
 
     def _put(self, path: str, content: bytes) -> None:
-        beside = f"{path}.{uuid.uuid4().hex}.tmp"
-        self._fs.pipe_file(beside, content)
-        self._fs.mv(beside, path)
+        temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+        self._fs.pipe_file(temporary, content)
+        self._fs.mv(temporary, path)
 
 
 def _version_name(version: str) -> str:
-    """`promoted` is the pointer's name."""
+    """Trap: `promoted` is the name of the pointer file."""
     name = path_name(version)
     return "%70romoted" if name == "promoted" else name
 

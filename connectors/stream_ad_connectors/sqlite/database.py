@@ -1,4 +1,4 @@
-"""The file behind SqliteStore: its schema, opening it, and what SQLite's error codes mean to a caller."""
+"""The file of SqliteStore: its schema, opening it, and the mapping of SQLite's errors to the error tree."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["SCHEMA_VERSION", "connect", "reading", "transaction"]
 APPLICATION_ID = 0x73614431
 SCHEMA_VERSION = 1
 _HINT_PATH = "point store.path at another file"
-_PASSING = {
+_TRANSIENT = {
     sqlite3.SQLITE_FULL: ("free space on its disk", 5.0),
-    sqlite3.SQLITE_BUSY: ("another process holds it", 1.0),
-    sqlite3.SQLITE_LOCKED: ("another process holds it", 1.0),
+    sqlite3.SQLITE_BUSY: ("another process has locked it", 1.0),
+    sqlite3.SQLITE_LOCKED: ("another process has locked it", 1.0),
     sqlite3.SQLITE_IOERR: ("", 5.0),
     sqlite3.SQLITE_NOMEM: ("", 5.0),
     sqlite3.SQLITE_PROTOCOL: ("", 1.0),
@@ -54,17 +54,19 @@ CREATE TABLE state (
 
 
 def connect(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
-    """A connection to our file, made when it is not there.
+    """A connection to the store's file, which is created if missing.
 
-    ConfigError when the file is not ours or of a newer version, AccessError, UnavailableError. It may be used from any
-    thread, by one at a time.
+    ConfigError: another program's file, or one of a newer version; AccessError; UnavailableError. Use the connection
+    from any thread, but from one at a time.
     """
     if path.is_dir():
         raise ConfigError(f"store {path}: expected a file, found a directory", hint=_HINT_PATH)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AccessError(f"store {path}: its directory cannot be made: {error.strerror}", hint=_HINT_PATH) from error
+        raise AccessError(
+            f"store {path}: its directory cannot be created: {error.strerror}", hint=_HINT_PATH
+        ) from error
     with translated(path):
         connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     try:
@@ -77,15 +79,15 @@ def connect(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Checks before it changes anything: a foreign database stays as it was found."""
+    """Checks before it changes anything: a foreign database stays unchanged."""
     if _is_ours(connection, path):
         connection.execute("PRAGMA synchronous = FULL")
         return
-    connection.execute("PRAGMA page_size = 8192")  # a row of 100 channels stays in its page
+    connection.execute("PRAGMA page_size = 8192")  # a row of 100 channels fits into one page
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     with transaction(connection, path):
-        if not _is_ours(connection, path):  # another process may have been first
+        if not _is_ours(connection, path):  # another process may have created it first
             for statement in _statements():
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -122,8 +124,8 @@ def _statements() -> Iterator[str]:
 def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
     """All or nothing, on disk when it ends.
 
-    IMMEDIATE, so that a second writer waits at the beginning, where waiting helps: a transaction that reads first and
-    asks for the lock later is refused at once, whatever the busy timeout says.
+    IMMEDIATE, so that a second writer waits at the beginning: SQLite rejects a transaction that reads first and takes
+    the write lock later at once, whatever the busy timeout.
     """
     with translated(path):
         connection.execute("BEGIN IMMEDIATE")
@@ -137,7 +139,7 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
-    """One consistent view for the queries inside, whatever a worker writes meanwhile."""
+    """One consistent view for all queries inside, whatever a worker writes meanwhile."""
     with translated(path):
         connection.execute("BEGIN")
         try:
@@ -149,10 +151,10 @@ def reading(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
+    """Maps SQLite's errors to the error tree."""
     try:
         yield
-    except sqlite3.ProgrammingError:  # a bug of ours, such as a store used after close
+    except sqlite3.ProgrammingError:  # a bug here, such as a store used after close
         raise
     except sqlite3.DatabaseError as error:
         raise _translate(error, path) from error
@@ -161,8 +163,8 @@ def translated(path: Path) -> Iterator[None]:
 def _translate(error: sqlite3.DatabaseError, path: Path) -> StreamAdError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     what = f"store {path}: {error}"
-    if code in _PASSING:
-        hint, retry_after_s = _PASSING[code]
+    if code in _TRANSIENT:
+        hint, retry_after_s = _TRANSIENT[code]
         return UnavailableError(what, hint=hint, retry_after_s=retry_after_s)
     if code in _REFUSED:
         return AccessError(what, hint="give this user the right to write the file and its directory")

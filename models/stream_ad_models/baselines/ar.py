@@ -1,49 +1,32 @@
-"""The statistical baseline: an autoregression per channel (statsmodels), its one-step-ahead errors as scores.
+"""Baseline: an autoregression per channel (statsmodels), its one-step-ahead errors as scores.
 
-statsmodels.tsa.ar_model.ar_select_order picks each channel's lags by AIC; every window is scored from its own rows.
+statsmodels.tsa.ar_model.ar_select_order selects each channel's lags by AIC; every window is scored from its rows alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from numpy.typing import NDArray
 from statsmodels.tsa.ar_model import ar_select_order
 
-from stream_ad_models.baselines.base import Arrays, Learned, PointErrors, PointwiseScorer, PointwiseSession
+from stream_ad_models.baselines.base import Arrays, ErrorFunction, Learned, PointErrors, PointwiseScorer
 
 Float64 = NDArray[np.float64]
 
 __all__ = ["ArScorer"]
 
 _MOST_LAGS = 16
-_MOST_ROWS = 4096  # of the history, the latest: more tell an autoregression of 16 lags nothing new
+_MOST_ROWS = 4096  # of the history, the latest: enough for 17 coefficients
 _FLOOR = 0.03  # smallest standard deviation of the errors, in z-scores
-
-
-class ArSession(PointwiseSession):
-    def __init__(self, arrays: Arrays) -> None:
-        super().__init__(arrays)
-        self._coefficients = np.asarray(arrays["ar.coefficients"], np.float64)
-        self._spread = np.asarray(arrays["ar.spread"], np.float64)
-
-    def errors(self, z: Float64, end_slot: int) -> PointErrors:
-        del end_slot  # nothing runs from window to window
-        expected = _predict(z, self._coefficients)
-        squares = np.nan_to_num(np.square((z - expected) / self._spread))
-        squares[:_MOST_LAGS] = 0.0  # predicted from rows outside the window
-        return PointErrors([squares], expected, np.broadcast_to(self._spread, z.shape))
 
 
 class ArScorer(PointwiseScorer):
     name = "ar"
-    revision = "1"
 
     def learn(self, z: Float64) -> Learned:
-        """Held-out errors: each half of the history predicted by what the other half taught."""
+        """Held-out errors: each half of the history predicted by the other half's coefficients."""
         middle = len(z) // 2
         first, second = _fit(z[:middle]), _fit(z[middle:])
         held_out = np.concatenate([z[:middle] - _predict(z, second)[:middle], z[middle:] - _predict(z, first)[middle:]])
@@ -52,8 +35,17 @@ class ArScorer(PointwiseScorer):
         arrays = {"ar.coefficients": coefficients, "ar.spread": spread}
         return Learned(arrays, [np.nan_to_num(np.square(held_out / spread))])
 
-    def open(self, arrays: Arrays) -> ArSession:
-        return ArSession(arrays)
+    def error_function(self, arrays: Arrays) -> ErrorFunction:
+        coefficients = np.asarray(arrays["ar.coefficients"], np.float64)
+        spread = np.asarray(arrays["ar.spread"], np.float64)
+
+        def errors(z: Float64, _: int) -> PointErrors:
+            expected = _predict(z, coefficients)
+            squares = np.nan_to_num(np.square((z - expected) / spread))
+            squares[:_MOST_LAGS] = 0.0  # predicted from rows outside the window
+            return PointErrors([squares], expected, np.broadcast_to(spread, z.shape))
+
+        return errors
 
 
 def _fit(z: Float64) -> Float64:
@@ -64,7 +56,9 @@ def _fit(z: Float64) -> Float64:
         if np.ptp(values) == 0:
             out[0, channel] = values[0]
             continue
-        with _quiet():
+        # A perfectly periodic channel makes statsmodels divide by a zero variance; the result is checked instead.
+        with catch_warnings(), np.errstate(all="ignore"):
+            simplefilter("ignore")
             order = ar_select_order(values, maxlag=_MOST_LAGS, ic="aic")
             fitted = order.model.fit()
         lags = [] if order.ar_lags is None else list(order.ar_lags)
@@ -82,11 +76,3 @@ def _predict(z: Float64, coefficients: Float64) -> Float64:
     for lag in range(1, _MOST_LAGS + 1):
         out[lag:] += coefficients[lag] * filled[:-lag]
     return out
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """A perfectly periodic channel makes statsmodels divide by a zero variance; the result is checked instead."""
-    with catch_warnings(), np.errstate(all="ignore"):
-        simplefilter("ignore")
-        yield

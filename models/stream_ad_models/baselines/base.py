@@ -1,177 +1,150 @@
-"""Scorers without a memory or a network: squared errors point by point, smoothed, under the same head.
+"""Scorers by squared errors point by point, smoothed and combined as in the default scorer.
 
-Each map's channels are divided by their mean on the history and summed, smoothed by exp(-|t| / w) with
-w = max(2, 24 / K^(1/3)) steps for K channels, and taken as logs; only what the delay lets in is smoothed over.
+Each component's channels are divided by their mean on the history and summed, smoothed by `smoothing_kernel` (forward
+only as far as the delay allows), and taken as logs.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ad.errors import ConfigError, DataError
 from stream_ad.ports import Fitted, ScoredSlots, Session, Window
 from stream_ad_models.defaults import DELAY_STEPS, HOP_STEPS, WINDOW_STEPS
+from stream_ad_models.scorer.base import WindowScorer
 from stream_ad_models.scorer.combine import ScoreCombiner, attribution
 from stream_ad_models.scorer.normaliser import Normaliser
+from stream_ad_models.scorer.point_error import BACK_STEPS, SMALLEST_MEAN, smoothing_kernel
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[np.generic]]
 
-__all__ = ["Learned", "PointErrors", "PointwiseScorer", "PointwiseSession"]
+__all__ = ["Arrays", "ErrorFunction", "Learned", "PointErrors", "PointwiseScorer", "PointwiseSession", "SeededScorer"]
 
-_BACK_STEPS = 64  # the kernel's reach into the past
-_SMALLEST = 0.01
 _LOG_FLOOR = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class PointErrors:
-    """maps: squared errors, each float64 [n, scored channel], 0 where there is no reading; expected and its standard
-    deviation in z-scores, likewise."""
+    """squares: squared errors per component, each float64 [n, scored channel], 0 where no reading is; expected value
+    and its standard deviation in z-scores, [n, scored channel]."""
 
-    maps: Sequence[Float64]
+    squares: Sequence[Float64]
     expected: Float64
     std: Float64
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """`arrays` for the session; `held_out` maps of the history as in PointErrors."""
+    """arrays: for `error_function`; held_out: the history's squared errors as in PointErrors."""
 
-    arrays: Mapping[str, NDArray[np.generic]]
+    arrays: Arrays
     held_out: Sequence[Float64]
 
 
-class PointwiseSession(ABC):
-    """One series: errors of the rows of a window; may keep running state."""
+# z-scores of the scored channels float64 [window, channel] (NaN = no reading) and the window's end slot -> errors of
+# these rows. One per session, so it may keep running state.
+ErrorFunction = Callable[[Float64, int], PointErrors]
 
-    def __init__(self, arrays: Arrays) -> None:
+
+class PointwiseSession:
+    """One series; `errors` is its error function."""
+
+    def __init__(self, arrays: Arrays, errors: ErrorFunction) -> None:
         self.normaliser = Normaliser.from_arrays(arrays)
         self.combiner = ScoreCombiner.from_arrays(arrays)
-        self.means = np.asarray(arrays["pointwise.means"], np.float64)  # [map, scored channel]
+        self.means = np.asarray(arrays["pointwise.means"], np.float64)  # [component, scored channel]
+        self.errors = errors
 
     @property
     def channels(self) -> int:
         return len(self.normaliser.centre)
 
-    @abstractmethod
-    def errors(self, z: Float64, end_slot: int) -> PointErrors:
-        """z: z-scores of the scored channels float64 [window, channel], NaN = no reading."""
 
+class PointwiseScorer(WindowScorer, ABC):
+    """The Scorer port over point by point errors, which subclasses define."""
 
-class PointwiseScorer(ABC):
-    """The Scorer port over point by point errors; subclasses say what the errors are."""
-
-    name: str
-    revision: str  # of what the subclass computes
+    revision = "1"  # of what the subclass computes
+    lookback_steps = WINDOW_STEPS
 
     def __init__(self, *, hop_steps: int = HOP_STEPS, delay_steps: int = DELAY_STEPS) -> None:
-        most = WINDOW_STEPS - _BACK_STEPS - hop_steps
-        if delay_steps % hop_steps or not 0 <= delay_steps <= most:
-            raise ConfigError(f"delay_steps: expected a multiple of {hop_steps} from 0 to {most}, found {delay_steps}")
-        self._hop, self._delay = hop_steps, delay_steps
-
-    @property
-    def version(self) -> str:
-        usual = (self._hop, self._delay) == (HOP_STEPS, DELAY_STEPS)
-        return self.revision if usual else f"{self.revision}-h{self._hop}-d{self._delay}"
-
-    @property
-    def window_steps(self) -> int:
-        return WINDOW_STEPS
-
-    @property
-    def hop_steps(self) -> int:
-        return self._hop
-
-    @property
-    def delay_steps(self) -> int:
-        return self._delay
-
-    @property
-    def lookback_steps(self) -> int:
-        return WINDOW_STEPS
+        super().__init__(hop_steps, delay_steps, most_delay=WINDOW_STEPS - BACK_STEPS - hop_steps)
+        usual = (hop_steps, delay_steps) == (HOP_STEPS, DELAY_STEPS)
+        self.version = self.revision if usual else f"{self.revision}-h{hop_steps}-d{delay_steps}"
 
     @abstractmethod
     def learn(self, z: Float64) -> Learned:
         """z: the history's z-scores float64 [n, scored channel], NaN = no reading."""
 
     @abstractmethod
-    def open(self, arrays: Arrays) -> PointwiseSession: ...
+    def error_function(self, arrays: Arrays) -> ErrorFunction:
+        """Of a new session, over the arrays that `learn` returned and `pointwise.means`."""
 
     def fit(self, history: Float32) -> Fitted:
-        if history.ndim != 2 or len(history) < WINDOW_STEPS:
-            raise DataError(f"history: expected at least {WINDOW_STEPS} rows, found shape {list(history.shape)}")
+        self.check_history(history)
         normaliser = Normaliser.fit(history)
         learned = self.learn(normaliser.apply(history)[:, normaliser.scored].astype(np.float64))
-        means = np.stack([each.mean(axis=0) + _SMALLEST for each in learned.held_out])
-        kernel = self._kernel(means.shape[1])
+        means = np.stack([each.mean(axis=0) + SMALLEST_MEAN for each in learned.held_out])
+        kernel = smoothing_kernel(means.shape[1], self.delay_steps)
         values = []
         for squares, mean in zip(learned.held_out, means, strict=True):
-            padded = np.pad((squares / mean).sum(axis=1), (_BACK_STEPS, self._delay))
+            padded = np.pad((squares / mean).sum(axis=1), (BACK_STEPS, self.delay_steps))
             values.append(_log(np.convolve(padded, kernel[::-1], "valid")))
         combiner = ScoreCombiner.fit(values, [1 / len(values)] * len(values))
         arrays = {**normaliser.arrays(), **combiner.arrays(), "pointwise.means": means, **learned.arrays}
         return Fitted(arrays, combiner.raw(values))
 
-    def score(self, batch: Sequence[tuple[Session, Window]]) -> list[ScoredSlots]:
-        return [self._score(session, window) for session, window in batch]
+    def open(self, arrays: Arrays) -> PointwiseSession:
+        return PointwiseSession(arrays, self.error_function(arrays))
 
-    def _score(self, session: Session, window: Window) -> ScoredSlots:
-        if not isinstance(session, PointwiseSession):
-            raise TypeError(f"session: expected one that {type(self).__name__}.open returned, found {type(session)}")
-        expected = (WINDOW_STEPS, session.channels)
-        if window.rows.shape != expected:
-            raise DataError(f"window: expected shape {list(expected)}, found {list(window.rows.shape)}")
+    def score(self, batch: Sequence[tuple[Session, Window]]) -> list[ScoredSlots]:
+        return [self._score(self.check_window(*pair, PointwiseSession), pair[1]) for pair in batch]
+
+    def _score(self, session: PointwiseSession, window: Window) -> ScoredSlots:
         normaliser = session.normaliser
         errors = session.errors(normaliser.apply(window.rows)[:, normaliser.scored].astype(np.float64), window.end_slot)
-        kernel = self._kernel(session.means.shape[1])
         first = WINDOW_STEPS - 1 - (window.end_slot - window.emit_from)
         rows = np.arange(first, first + max(window.emit_to - window.emit_from, 0))
-        near = rows[:, None] + np.arange(-_BACK_STEPS, self._delay + 1)
+        near = rows[:, None] + np.arange(-BACK_STEPS, self.delay_steps + 1)
         inside = (near >= 0) & (near < WINDOW_STEPS)
-        weights = np.where(inside, kernel, 0.0)
+        weights = np.where(inside, smoothing_kernel(session.means.shape[1], self.delay_steps), 0.0)
         near = np.where(inside, near, 0)
         parts = [
             np.einsum("rk,rkc->rc", weights, squares[near] / mean)
-            for squares, mean in zip(errors.maps, session.means, strict=True)
+            for squares, mean in zip(errors.squares, session.means, strict=True)
         ]
         raw = session.combiner.raw([_log(part.sum(axis=1)) for part in parts])
-        return _slots(session.normaliser, window.emit_from, raw, np.sum(parts, axis=0), errors=errors, rows=rows)
-
-    def _kernel(self, channels: int) -> Float64:
-        width = max(2.0, 24.0 / channels ** (1 / 3))
-        kernel = np.exp(-np.abs(np.arange(-_BACK_STEPS, self._delay + 1)) / width)
-        return np.asarray(kernel / kernel.sum(), np.float64)
+        shares = attribution(np.sum(parts, axis=0).astype(np.float32), normaliser.scored)
+        return ScoredSlots(window.emit_from, raw, *_intervals(normaliser, errors, rows), shares)
 
 
-def _slots(
-    normaliser: Normaliser,
-    first_slot: int,
-    raw: Float64,
-    parts: Float64,
-    *,
-    errors: PointErrors,
-    rows: NDArray[np.int64],
-) -> ScoredSlots:
+class SeededScorer(PointwiseScorer):
+    """One whose fit is random."""
+
+    def __init__(self, seed: int = 0, *, hop_steps: int = HOP_STEPS, delay_steps: int = DELAY_STEPS) -> None:
+        super().__init__(hop_steps=hop_steps, delay_steps=delay_steps)
+        self.seed = seed
+
+
+def _intervals(
+    normaliser: Normaliser, errors: PointErrors, rows: NDArray[np.int64]
+) -> tuple[Float32, Float32, Float32]:
+    """expected, lower and upper of these rows; of channels that are not scored or never moved, those of the history."""
     moving = normaliser.scored & ~normaliser.constant
     inner = ~normaliser.constant[normaliser.scored]
-    shape = (len(raw), len(normaliser.scored))
+    shape = (len(rows), len(normaliser.scored))
     expected, lower, upper = (
         np.broadcast_to(each, shape).astype(np.float32) for each in (normaliser.centre, normaliser.low, normaliser.high)
     )
     mean, half = errors.expected[rows][:, inner], 1.645 * errors.std[rows][:, inner]
-    expected[:, moving] = normaliser.restore(mean, moving)
-    lower[:, moving] = normaliser.restore(mean - half, moving)
-    upper[:, moving] = normaliser.restore(mean + half, moving)
-    shares = attribution(parts.astype(np.float32), normaliser.scored)
-    return ScoredSlots(first_slot, raw, expected, lower, upper, shares)
+    for out, z in ((expected, mean), (lower, mean - half), (upper, mean + half)):
+        out[:, moving] = normaliser.restore(z, moving)
+    return expected, lower, upper
 
 
 def _log(values: Float64) -> Float64:

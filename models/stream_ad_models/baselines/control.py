@@ -1,7 +1,7 @@
-"""The control without a network: an adaptive level and the first difference, point by point.
+"""Baseline without a model: an adaptive level and the first difference, point by point.
 
-Whatever is claimed for a model has to beat this row. The level is a slowly adapting mean and variance (half-life 5,000
-steps, steps clipped at 3 sigma), kept as running state: this scorer alone cannot be rebuilt from a finite look-back.
+A model has to beat this row. The level is a slowly adapting mean and variance (half-life 5,000 steps, steps clipped at
+3 sigma), kept as running state: this scorer alone cannot be rebuilt from a finite look-back.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ad_models.baselines.base import Arrays, Learned, PointErrors, PointwiseScorer, PointwiseSession
+from stream_ad_models.baselines.base import Arrays, ErrorFunction, Learned, PointErrors, PointwiseScorer
 
 Float64 = NDArray[np.float64]
 
@@ -21,10 +21,20 @@ _RATE = 1 - 0.5 ** (1 / _HALF_LIFE)
 _FLOOR = 0.01
 
 
-class ControlSession(PointwiseSession):
-    def __init__(self, arrays: Arrays) -> None:
-        super().__init__(arrays)
-        channels = self.means.shape[1]
+class ControlScorer(PointwiseScorer):
+    name = "control"
+
+    def learn(self, z: Float64) -> Learned:
+        channels = z.shape[1]
+        squares, _, _ = _adapt(z, np.zeros(channels), np.ones(channels))
+        return Learned({}, [squares, differences(z)])
+
+    def error_function(self, arrays: Arrays) -> ErrorFunction:
+        return _AdaptiveLevel(arrays["pointwise.means"].shape[1]).errors
+
+
+class _AdaptiveLevel:
+    def __init__(self, channels: int) -> None:
         self._mean, self._variance = np.zeros(channels), np.ones(channels)
         self._end = -1
         self._ring = np.zeros((0, 3, channels))  # squared deviation, mean, standard deviation of the last rows
@@ -40,21 +50,9 @@ class ControlSession(PointwiseSession):
         return PointErrors([whole[:, 0], differences(z)], whole[:, 1], whole[:, 2])
 
 
-class ControlScorer(PointwiseScorer):
-    name = "control"
-    revision = "1"
-
-    def learn(self, z: Float64) -> Learned:
-        channels = z.shape[1]
-        squares, _, _ = _adapt(z, np.zeros(channels), np.ones(channels))
-        return Learned({}, [squares, differences(z)])
-
-    def open(self, arrays: Arrays) -> ControlSession:
-        return ControlSession(arrays)
-
-
 def _adapt(z: Float64, mean: Float64, variance: Float64) -> tuple[Float64, Float64, Float64]:
-    """Squared deviation, mean and standard deviation before each row [n, channel]; mean and variance move in place."""
+    """Squared deviation, mean and standard deviation before each row [n, channel]; mean and variance are updated in
+    place."""
     squares, means, spreads = np.zeros_like(z), np.empty_like(z), np.empty_like(z)
     for at, row in enumerate(z):
         spread = np.sqrt(np.maximum(variance, _FLOOR))
@@ -69,5 +67,5 @@ def _adapt(z: Float64, mean: Float64, variance: Float64) -> tuple[Float64, Float
 
 
 def differences(z: Float64) -> Float64:
-    """Squared first differences [n, channel], 0 beside a missing reading."""
+    """Squared first differences [n, channel], 0 next to a missing reading."""
     return np.nan_to_num(np.square(np.diff(z, axis=0, prepend=z[:1])))

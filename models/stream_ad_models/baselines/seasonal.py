@@ -1,9 +1,9 @@
-"""The seasonal baseline: each channel less its level and its repeating cycle (statsmodels), what is left as scores.
+"""Baseline: each channel less its level and its repeating cycle (statsmodels), the rest as scores.
 
 A channel's period is the strongest local maximum of its autocorrelation (tsa.stattools.acf), its cycle the seasonal
-component of tsa.seasonal.seasonal_decompose: means by phase, the trend taken off. The history does not know the slots
-of the stream, so that every window finds its own phase: the one with the smallest sum of absolute errors over its rows,
-which an anomaly of less than half a window hardly moves.
+component of tsa.seasonal.seasonal_decompose: means by phase of the detrended values. The history has no slot numbers,
+so every window finds its phase: the one with the smallest sum of absolute errors, robust to an anomaly of less than
+half a window.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from statsmodels.tsa.seasonal import seasonal_decompose
 from statsmodels.tsa.stattools import acf
 
-from stream_ad_models.baselines.base import Arrays, Learned, PointErrors, PointwiseScorer, PointwiseSession
+from stream_ad_models.baselines.base import Arrays, ErrorFunction, Learned, PointErrors, PointwiseScorer
 from stream_ad_models.defaults import WINDOW_STEPS
 
 Float64 = NDArray[np.float64]
@@ -22,30 +22,15 @@ __all__ = ["SeasonalScorer"]
 
 _MOST_ROWS = 4096  # of the history, the latest
 _SHORTEST = 4
-_WEAK = 0.2  # a maximum of the autocorrelation is this high, and this much above the lowest value before it, or none
+_WEAK = 0.2  # least height of a maximum of the autocorrelation, and least rise above the lowest value before it
 _FLOOR = 0.03  # smallest standard deviation of the errors, in z-scores
-
-
-class SeasonalSession(PointwiseSession):
-    def __init__(self, arrays: Arrays) -> None:
-        super().__init__(arrays)
-        self._levels = np.asarray(arrays["seasonal.levels"], np.float64)
-        self._cycles = _unpack(arrays)
-        self._spread = np.asarray(arrays["seasonal.spread"], np.float64)
-
-    def errors(self, z: Float64, end_slot: int) -> PointErrors:
-        del end_slot  # nothing runs from window to window
-        expected = _expect(z, self._levels, self._cycles)
-        squares = np.nan_to_num(np.square((z - expected) / self._spread))
-        return PointErrors([squares], expected, np.broadcast_to(self._spread, z.shape))
 
 
 class SeasonalScorer(PointwiseScorer):
     name = "seasonal"
-    revision = "1"
 
     def learn(self, z: Float64) -> Learned:
-        """Held-out errors: each half of the history less the level and the cycle of the other half."""
+        """Held-out errors: each half of the history less the other half's level and cycle."""
         middle = len(z) // 2
         halves = (z[:middle], z[middle:])
         pairs = zip(halves, reversed([_fit(half) for half in halves]), strict=True)
@@ -55,12 +40,20 @@ class SeasonalScorer(PointwiseScorer):
         arrays = {"seasonal.levels": levels, "seasonal.spread": spread, **_pack(cycles)}
         return Learned(arrays, [np.square(held_out / spread)])
 
-    def open(self, arrays: Arrays) -> SeasonalSession:
-        return SeasonalSession(arrays)
+    def error_function(self, arrays: Arrays) -> ErrorFunction:
+        levels, cycles = np.asarray(arrays["seasonal.levels"], np.float64), _unpack(arrays)
+        spread = np.asarray(arrays["seasonal.spread"], np.float64)
+
+        def errors(z: Float64, _: int) -> PointErrors:
+            expected = _expect(z, levels, cycles)
+            squares = np.nan_to_num(np.square((z - expected) / spread))
+            return PointErrors([squares], expected, np.broadcast_to(spread, z.shape))
+
+        return errors
 
 
 def _fit(z: Float64) -> tuple[Float64, list[Float64]]:
-    """Levels [channel]; cycles, each [period of the channel], of sum 0; [0] where there is none."""
+    """Levels [channel]; cycles, each [period of the channel], of sum 0; [0] for a channel without a period."""
     levels, cycles = np.zeros(z.shape[1]), []
     for channel, values in enumerate(z[-_MOST_ROWS:].T):
         present = ~np.isnan(values)
@@ -76,7 +69,7 @@ def _fit(z: Float64) -> tuple[Float64, list[Float64]]:
 
 
 def _period(values: Float64) -> int:
-    """Steps from 4 to a quarter of float64 [n] (NaN = no reading, at least one reading); 1 where nothing repeats."""
+    """Steps from 4 to a quarter of float64 [n] (NaN = no reading, at least one reading); 1 = no period."""
     longest = len(values) // 4
     if longest < _SHORTEST or np.nanmax(values) == np.nanmin(values):
         return 1
@@ -88,11 +81,11 @@ def _period(values: Float64) -> int:
 
 
 def _expect(z: Float64, levels: Float64, cycles: list[Float64]) -> Float64:
-    """Level and cycle at the phase that fits the rows best [n, channel]; n is at most a window."""
+    """Level plus cycle at the phase that fits the rows best [n, channel]; n is at most a window."""
     out = np.tile(levels, (len(z), 1))
     for channel, cycle in enumerate(cycles):
         if len(cycle) > 1:
-            # One row a phase: the cycle as the window would see it.
+            # One row per phase: the cycle over the window.
             turned = np.lib.stride_tricks.sliding_window_view(np.resize(cycle, len(cycle) + len(z) - 1), len(z))
             seen = ~np.isnan(z[:, channel])
             errors = np.abs(turned[:, seen] - (z[seen, channel] - levels[channel])).sum(axis=1)
@@ -101,7 +94,7 @@ def _expect(z: Float64, levels: Float64, cycles: list[Float64]) -> Float64:
 
 
 def _residuals(z: Float64, levels: Float64, cycles: list[Float64]) -> Float64:
-    """float64 [n, channel], window by window; 0 where there is no reading."""
+    """float64 [n, channel], window by window; 0 for missing readings."""
     parts = [z[at : at + WINDOW_STEPS] for at in range(0, len(z), WINDOW_STEPS)]
     return np.concatenate([np.nan_to_num(part - _expect(part, levels, cycles)) for part in parts])
 

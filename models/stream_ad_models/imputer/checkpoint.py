@@ -1,4 +1,4 @@
-"""Weights on disk: one safetensors file and one JSON card that says what it is. Both are immutable once written."""
+"""Weights on disk: one safetensors file and its JSON model card. Both are immutable once written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CARD_MAX_BYTES = 1_000_000
 
 
 class _Card(msgspec.Struct):
-    """What loading rests on; the rest tells how the weights came to be."""
+    """The fields that loading needs; the others describe the training."""
 
     format: int
     sha256: str
@@ -39,7 +39,7 @@ def _sha256(path: Path) -> str:
 
 
 def run_facts() -> dict[str, Any]:
-    """The date and the versions a training ran with, for its card."""
+    """Date and versions of a training, for its model card."""
     return {
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -47,14 +47,14 @@ def run_facts() -> dict[str, Any]:
 
 
 def save_denoiser(model: Denoiser, directory: Path, name: str, card: dict[str, Any]) -> Path:
-    """Write <name>.safetensors and <name>.json into the directory; return the path of the weights.
+    """Writes <name>.safetensors and <name>.json into the directory; returns the path of the weights.
 
     The card is written last: a weights file without its card is an unfinished save.
     """
     directory.mkdir(parents=True, exist_ok=True)
     weights = directory / f"{name}.safetensors"
     save_file({key: value.detach().contiguous() for key, value in model.state_dict().items()}, weights)
-    weights.chmod(0o644)  # safetensors writes for the owner alone; a worker under another user reads them too
+    weights.chmod(0o644)  # safetensors writes 0600; workers of other users read it too
     full = {
         "format": _FORMAT,
         "name": name,
@@ -68,7 +68,7 @@ def save_denoiser(model: Denoiser, directory: Path, name: str, card: dict[str, A
 
 
 def _card_of(weights: Path) -> tuple[_Card, dict[str, Any]]:
-    """The card beside the weights: the part that loading rests on, and the whole."""
+    """The model card of the weights: the fields that loading needs, and all of them."""
     card_path = weights.with_suffix(".json")
     for path in (weights, card_path):
         if not path.is_file():
@@ -89,7 +89,7 @@ def _card_of(weights: Path) -> tuple[_Card, dict[str, Any]]:
 
 
 def _check_sizes(config: DenoiserConfig, weights_bytes: int) -> None:
-    """ValueError when the card asks for a model larger than the file of its weights could hold."""
+    """ValueError when the card asks for a larger model than the weights file can hold."""
     sizes = config.as_dict()
     for name, value in sizes.items():
         if not 0 < value <= weights_bytes:
@@ -104,7 +104,7 @@ def _check_sizes(config: DenoiserConfig, weights_bytes: int) -> None:
 
 
 def load_denoiser(weights: Path) -> tuple[Denoiser, dict[str, Any]]:
-    """The model and its card. Raises ModelError where weights and card do not belong together."""
+    """The model and its card. Raises ModelError where weights and card do not match."""
     card, whole = _card_of(weights)
     config, found = card.config, _sha256(weights)
     if found != card.sha256:
@@ -113,13 +113,11 @@ def load_denoiser(weights: Path) -> tuple[Denoiser, dict[str, Any]]:
         _check_sizes(config, weights.stat().st_size)
         model = Denoiser(config)
         model.load_state_dict(load_file(weights))
-    except RuntimeError as error:  # torch's word for tensors of other names or shapes
+    except RuntimeError as error:  # torch's error for tensors of other names or shapes
         raise ModelError(f"{weights.name}: expected the tensors of {config}, found others: train it anew") from error
     except (SafetensorError, ValueError) as error:
         raise ModelError(f"{weights.name}: expected the weights of a denoiser, {error}") from error
-    model.eval()
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
+    model.eval().requires_grad_(requires_grad=False)
     if not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
         raise ModelError(f"{weights.name}: expected finite weights, found NaN or infinity")
     return model, whole

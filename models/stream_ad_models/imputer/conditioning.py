@@ -1,7 +1,7 @@
-"""What the denoiser may look at: visible points, standardised, with two guesses of the hidden ones beside them.
+"""The denoiser's condition: visible points, standardised, and two guides for the hidden ones.
 
-A guess never replaces a reading and never leaves this file as one: hidden points stay 0 in `values`, the mask says
-so, and the guesses are inputs of their own. Tensors are float32 [batch, window, channel].
+A guide never replaces a reading: hidden points stay 0 in `values` and in the mask, and the guides are separate inputs.
+Tensors are float32 [batch, window, channel].
 """
 
 from __future__ import annotations
@@ -14,24 +14,23 @@ from torch import Tensor
 
 __all__ = ["Condition", "autocorrelation", "condition", "condition_shared_mask", "interpolate"]
 
-# The condition is standardised with this weight of prior variance 1: with nothing to see the prior alone remains, and
-# a constant window is divided by about .06, not by 0.
+# Weight, in points, of a prior variance of 1 in the standardisation: a window without visible points gets the prior, a
+# constant one is divided by about .06, not by 0.
 _PRIOR_POINTS = 1 / 4
-# `autocorrelation`: fewest visible pairs a lag is judged by; mismatch (in window variances) over which its
-# weight falls by e; weight of the interpolated guide beside that of the best lag, 1
+# `autocorrelation`: fewest visible pairs of a lag; mismatch (in window variances) by which its weight falls by e;
+# weight of the interpolated guide, that of the best lag being 1.
 _FEWEST_PAIRS = 8
 _SOFTNESS = 0.05
 _FALLBACK = 1e-3
-_ROWS_AT_ONCE = 256  # of one channel: what is worked out of them stays inside the processor's cache
+_ROWS_AT_ONCE = 256  # of one channel: intermediate results stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What the denoiser may look at, standardised per window and channel by its own present points.
+    """Standardised per window and channel by the visible points.
 
-    values: [batch, window, channel] standardised, 0 where hidden. mask: 1.0 where present. guide: values drawn
-    on linearly through the hidden points. autocorrelation: what the window's own repetitions say of every point (see
-    `autocorrelation` below).
+    values: [batch, window, channel] standardised, 0 where hidden. mask: 1.0 where visible. guide: linear interpolation
+    through the hidden points. autocorrelation: every point predicted by the window's repetitions (the function below).
     centre, scale: [batch, 1, channel]; value = standardised * scale + centre.
     """
 
@@ -44,7 +43,7 @@ class Condition:
 
 
 def interpolate(values: Tensor, mask: Tensor) -> Tensor:
-    """Linear interpolation through the present points, held flat beyond the first and the last; 0 if there are none.
+    """Linear interpolation through the present points, constant beyond the first and the last; 0 without any.
 
     values: [batch, window, channel]; mask: the same, bool.
     """
@@ -64,11 +63,11 @@ def interpolate(values: Tensor, mask: Tensor) -> Tensor:
 def autocorrelation(seen: Tensor, mask: Tensor, guide: Tensor) -> Tensor:
     """Every point as the mean of the visible points a lag away, lags weighted by how well the window repeats at them.
 
-    The mismatch of a lag is the mean squared difference of the visible pairs that far apart (the masked variogram),
-    its weight exp(-(excess over the best lag) / (_SOFTNESS + best / 4)), which follows a period through a gap that
-    interpolation cannot cross. A point no trusted lag reaches falls back on the guide. Lags, pairs and the weighted
-    mean are all correlations, done by FFT over twice the window (no wrap-around), in float64: where no lag reaches, the
-    rounding of a float32 FFT would outweigh the fallback and differ from batch to batch.
+    A lag's mismatch is the mean squared difference of the visible pairs that far apart (the masked variogram), its
+    weight exp(-(excess over the best lag) / (_SOFTNESS + best / 4)); so a period continues through a gap that
+    interpolation cannot cross. A point that no lag reaches gets the guide. Lags, pairs and the weighted mean are
+    correlations, by FFT over twice the window (no wrap-around), in float64: where no lag reaches, the rounding of a
+    float32 FFT would outweigh the fallback and differ from batch to batch.
 
     seen: standardised values, 0 where hidden; mask: 1.0 where visible; all [batch, window, channel].
     """
@@ -98,13 +97,13 @@ def _power(spectrum: Tensor) -> Tensor:
 
 
 def condition(values: Tensor, cond_mask: Tensor) -> Condition:
-    """Standardise a window by its visible points alone, so that a target never reaches its own imputation.
+    """Standardises a window by its visible points alone, so that a target never leaks into its imputation.
 
     values: [batch, window, channel] (anything finite where hidden); cond_mask: bool, the same shape.
     """
     mask = cond_mask.to(values.dtype)
     count = mask.sum(dim=1, keepdim=True)
-    # the prior shrinks the scale and not the centre: a window moved by a constant gives the same standardised window
+    # the prior shrinks the scale, not the centre: a window shifted by a constant gives the same standardised window
     centre = (values * mask).sum(dim=1, keepdim=True) / count.clamp(min=1)
     deviation = (values - centre) * mask
     scale = (((deviation**2).sum(dim=1, keepdim=True) + _PRIOR_POINTS) / (count + _PRIOR_POINTS)).sqrt()
@@ -114,7 +113,7 @@ def condition(values: Tensor, cond_mask: Tensor) -> Condition:
 
 
 def condition_shared_mask(values: Tensor, visible: Tensor) -> Condition:
-    """`condition` for windows that lack no reading and are all masked alike: what the mask decides is computed once.
+    """`condition` for windows without missing readings that share one mask: what depends on it is computed once.
 
     values: [batch, window, channel], finite; visible: bool [window]. The same numbers as `condition`, to rounding;
     `mask` comes as [1, window, 1].
@@ -122,14 +121,14 @@ def condition_shared_mask(values: Tensor, visible: Tensor) -> Condition:
     batch, steps, channels = values.shape
     fixed = _fixed(visible.numpy().tobytes())
     rows = values.transpose(1, 2).reshape(-1, steps)
-    parts = [_alike(rows[at : at + _ROWS_AT_ONCE], fixed) for at in range(0, len(rows), _ROWS_AT_ONCE)]
+    parts = [_condition_rows(rows[at : at + _ROWS_AT_ONCE], fixed) for at in range(0, len(rows), _ROWS_AT_ONCE)]
     whole = [torch.cat(part) if len(parts) > 1 else part[0] for part in zip(*parts, strict=True)]
     seen, guide, autocorrelated, centre, scale = (part.view(batch, channels, -1).transpose(1, 2) for part in whole)
     return Condition(seen, fixed.mask[None, :, None], guide, autocorrelated, centre, scale)
 
 
-def _alike(rows: Tensor, fixed: _Fixed) -> tuple[Tensor, ...]:
-    """values, guide, echo, centre and scale of rows [n, window] of one channel each."""
+def _condition_rows(rows: Tensor, fixed: _Fixed) -> tuple[Tensor, ...]:
+    """values, guide, autocorrelation, centre and scale of rows [n, window] of one channel each."""
     steps = rows.shape[1]
     centre = (rows @ fixed.share)[:, None]
     seen = (rows - centre) * fixed.mask

@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from stream_ad_models.imputer.conditioning import Condition
 
-__all__ = ["Block", "Denoiser", "DenoiserConfig", "Preconditioning", "log_variance", "preconditioning", "straight_map"]
+__all__ = ["Block", "Denoiser", "DenoiserConfig", "Preconditioning", "linear_skip", "log_variance", "preconditioning"]
 
 _LOG_V_FLOOR = -9.0  # of the network's unit-variance target: a standard deviation of .011
 _FREQUENCIES = 16
-_INPUTS = 5  # per reading: value, mask, guide, echo, noisy target
+_INPUTS = 5  # per reading: value, mask, guide, autocorrelation, noisy target
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def log_variance(raw: Tensor) -> Tensor:
     return _LOG_V_FLOOR + functional.softplus(raw - _LOG_V_FLOOR)
 
 
-def straight_map(tokens: Tensor, along: Tensor, across: Tensor | None, config: DenoiserConfig) -> Tensor:
+def linear_skip(tokens: Tensor, along: Tensor, across: Tensor | None, config: DenoiserConfig) -> Tensor:
     """[batch, token, inputs * patch * channel] -> [batch, token, 2 * patch * channel], by two linear maps, added.
 
     along: each channel's steps by themselves, [2 * patch, inputs * patch]; across: each step's channels by themselves,
@@ -118,9 +118,7 @@ class Block(nn.Module):
         normed = functional.layer_norm(hidden, hidden.shape[-1:])
         hidden = hidden + gate_a * self._attend(torch.addcmul(shift_a, normed, 1 + scale_a))
         normed = functional.layer_norm(hidden, hidden.shape[-1:])
-        inner = functional.silu(
-            self.widen(torch.addcmul(shift_m, normed, 1 + scale_m))
-        )  # GELU costs ten times as much here
+        inner = functional.silu(self.widen(torch.addcmul(shift_m, normed, 1 + scale_m)))  # not GELU: ADR 22
         return torch.addcmul(hidden, gate_m, self.narrow(inner))
 
     def _attend(self, hidden: Tensor) -> Tensor:
@@ -144,8 +142,8 @@ class Denoiser(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.last = nn.Linear(config.width, 2 * config.width)
         self.read = nn.Linear(config.width, 2 * features)
-        # straight from inputs to outputs: interpolation, echo and ties between channels cost the transformer nothing.
-        # Along the patch and across the channels apart: one map of both would have 25 million weights for 200 channels.
+        # Linear skip from inputs to outputs: interpolation, autocorrelation and ties between channels bypass the
+        # transformer. One map along the patch, one across the channels: a joint one would be too large (ADR 22).
         self.straight = nn.Linear(_INPUTS * config.patch_steps, 2 * config.patch_steps, bias=False)
         several = config.channels > 1
         self.across = nn.Linear(_INPUTS * config.channels, 2 * config.channels, bias=False) if several else None
@@ -177,8 +175,8 @@ class Denoiser(nn.Module):
         shift, scale = self.last(level).chunk(2, dim=-1)
         hidden = torch.addcmul(shift, functional.layer_norm(hidden, hidden.shape[-1:]), 1 + scale)
         across = None if self.across is None else self.across.weight
-        straight = straight_map(tokens, self.straight.weight, across, self.config)
-        mean, log_v = (self.read(hidden) + straight).chunk(2, dim=-1)
+        skip = linear_skip(tokens, self.straight.weight, across, self.config)
+        mean, log_v = (self.read(hidden) + skip).chunk(2, dim=-1)
         shape = (tokens.shape[0], self.config.window_steps, self.config.channels)
         return mean.reshape(shape), log_variance(log_v).reshape(shape)
 

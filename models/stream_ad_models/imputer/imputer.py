@@ -1,8 +1,8 @@
-"""The universal imputer: what each reading of a window should have been, given the others, in one network pass.
+"""The imputers: the expected value of each reading of a window, given the others, in one network pass.
 
 Windows are float32 [batch, window, channel], already z-scored per channel; NaN = no reading. One pass from sigma_max
-with no noise fed gives the conditional mean (EDM: D(x; sigma) = E[y | x], and at sigma_max x says nothing of y), the
-log v output its predictive variance. Two complementary gratings make every reading a target exactly once.
+without noise gives the conditional mean (EDM: D(x; sigma) = E[y | x], and at sigma_max x carries no information on y),
+the log v output its predictive variance. Two complementary stripe masks make every reading a target exactly once.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stream_ad.errors import DataError, ModelError
-from stream_ad_models.imputer.checkpoint import load_denoiser
+from stream_ad_models.imputer.checkpoint import load_denoiser, save_denoiser
 from stream_ad_models.imputer.conditioning import condition, condition_shared_mask
 from stream_ad_models.imputer.denoiser import Denoiser
-from stream_ad_models.imputer.intervals import band_factor
+from stream_ad_models.imputer.intervals import interval_factor
 from stream_ad_models.imputer.masks import complementary_stripes
 from stream_ad_models.imputer.one_pass import FoldedDenoiser
 
-__all__ = ["DEFAULT_WEIGHTS", "DenoiserImputer", "Imputation", "UniversalImputer"]
+__all__ = ["DEFAULT_WEIGHTS", "DenoiserImputer", "GroupImputer", "Imputation", "UniversalImputer"]
 
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "universal.safetensors"
-# Windows per network call, of one channel and of many: its activations stay inside the processor's cache.
+# Windows per network call, of one channel and of many: activations stay in the processor's cache.
 _CHUNK_ROWS = 256
 _CHUNK_GROUP_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Imputation:
-    """What the other readings say of each reading, float32 [batch, window, channel], in the units of the input.
+    """Each reading given the others, float32 [batch, window, channel], in the units of the input.
 
-    std: predictive standard deviation of the reading about `mean` (calibrated by the card's temperature).
+    std: predictive standard deviation of the reading about `mean`, calibrated by the model card's temperature.
     """
 
     mean: Float32
@@ -49,14 +49,14 @@ class Imputation:
 
 
 class DenoiserImputer:
-    """Imputation by one denoiser of K channels per token. Thread-safe: it holds no state but its weights."""
+    """Imputation by one denoiser of K channels per token. Thread-safe: it has no state but its weights."""
 
     def __init__(self, model: Denoiser, card: Mapping[str, Any]) -> None:
-        """card: what `coverage.band_factors` measured (temperature, bands) and how the weights came to be."""
+        """card: temperature and bands as `intervals.interval_factors` measures them, and facts of the training."""
         temperature = float(card["temperature"])
         if not temperature > 0:
             raise ModelError(f"model card: expected a positive temperature, found {temperature}")
-        self._model = model.eval()
+        self.model = model.eval()
         self._one_pass = FoldedDenoiser(model)
         self._chunk = _CHUNK_ROWS if model.config.channels == 1 else _CHUNK_GROUP_ROWS
         self._temperature = temperature
@@ -64,20 +64,16 @@ class DenoiserImputer:
 
     @property
     def window_steps(self) -> int:
-        return self._model.config.window_steps
-
-    @property
-    def model(self) -> Denoiser:
-        return self._model
+        return self.model.config.window_steps
 
     @property
     def version(self) -> str:
-        """Names the weights: the first 12 hex digits of their sha256, "unsaved" before there is a file."""
+        """Of the weights: the first 12 hex digits of their sha256, "unsaved" before they are saved."""
         return str(self.card.get("sha256", "unsaved"))[:12]
 
-    def band_factor(self, coverage: float) -> float:
-        """Half-width, in `Imputation.std`, of the band that holds `coverage` (0 to 1) of normal readings."""
-        return band_factor(self.card["bands"], coverage)
+    def interval_factor(self, coverage: float) -> float:
+        """Half-width, in `Imputation.std`, of the interval that holds `coverage` (0 to 1) of normal readings."""
+        return interval_factor(self.card["bands"], coverage)
 
     def standard_errors(self, windows: Float32, stripe: int) -> Float32:
         """(reading - mean) / std of every present reading, float32 [n]."""
@@ -86,16 +82,16 @@ class DenoiserImputer:
         return np.asarray(errors[~np.isnan(errors)])
 
     def impute(self, windows: Float32, *, stripe: int) -> Imputation:
-        """One pass per complementary grating of `stripe` steps; every point a target once.
+        """One pass per complementary stripe mask of `stripe` steps; every point is a target once.
 
         A missing reading is a target of both passes: its mean and variance are the averages of the two.
         """
         return self.impute_steps(windows, stripe=stripe, steps=slice(0, self.window_steps))
 
     def impute_steps(self, windows: Float32, *, stripe: int, steps: slice) -> Imputation:
-        """`impute` of some steps alone, [batch, step, channel]: what only the others need is not computed.
+        """`impute` of some steps alone, [batch, step, channel], without the work that only the others need.
 
-        Where one grating hides all of them, that is one pass, and a missing reading's imputation is of that pass.
+        Where one stripe mask hides all of them, one pass is enough, and missing readings are imputed by that pass.
         """
         rows, shape = self.to_rows(windows)
         first, second = (torch.from_numpy(mask) for mask in complementary_stripes(self.window_steps, stripe))
@@ -147,9 +143,9 @@ class DenoiserImputer:
             raise DataError("windows: expected finite values or NaN (missing), found infinity")
 
     def to_rows(self, windows: Float32) -> tuple[Tensor, tuple[int, ...]]:
-        """[batch, window, channel] as network rows [n, window, K], and the shape to come back to."""
+        """[batch, window, channel] as network rows [n, window, K], and the shape for `from_rows`."""
         self._check(windows)
-        channels = self._model.config.channels
+        channels = self.model.config.channels
         if windows.shape[2] != channels:
             raise DataError(f"windows: expected {channels} channels, found {windows.shape[2]}")
         return torch.from_numpy(np.ascontiguousarray(windows, dtype=np.float32)), windows.shape
@@ -159,7 +155,7 @@ class DenoiserImputer:
 
 
 class UniversalImputer(DenoiserImputer):
-    """The imputer that ships with the package: pretrained on synthetic series, each channel on its own."""
+    """The imputer of the package: pretrained on synthetic series, channel by channel."""
 
     def __init__(self, model: Denoiser, card: Mapping[str, Any]) -> None:
         if model.config.channels != 1:
@@ -172,7 +168,7 @@ class UniversalImputer(DenoiserImputer):
         return _load(path or DEFAULT_WEIGHTS)
 
     def to_rows(self, windows: Float32) -> tuple[Tensor, tuple[int, ...]]:
-        """Every channel of every window becomes a row of its own: [batch * channel, window, 1]."""
+        """Every channel of every window becomes one row: [batch * channel, window, 1]."""
         self._check(windows)
         flat = np.ascontiguousarray(windows.transpose(0, 2, 1), dtype=np.float32)
         return torch.from_numpy(flat.reshape(-1, self.window_steps, 1)), windows.shape
@@ -180,6 +176,22 @@ class UniversalImputer(DenoiserImputer):
     def from_rows(self, rows: Tensor, shape: tuple[int, ...]) -> Float32:
         batch, window, channels = shape
         return np.ascontiguousarray(rows.numpy().reshape(batch, channels, window).transpose(0, 2, 1))
+
+
+class GroupImputer(DenoiserImputer):
+    """A group model: one denoiser over all K channels of similar series, trained on their normal rows.
+
+    A token holds a patch of every channel, so the model uses dependencies between channels, and one pass serves all.
+    """
+
+    @classmethod
+    def load(cls, path: Path) -> GroupImputer:
+        """path: the safetensors file that `save` returned, its model card beside it."""
+        return cls(*load_denoiser(path))
+
+    def save(self, directory: Path, name: str) -> Path:
+        """Writes <name>.safetensors and <name>.json; returns the path to load from."""
+        return save_denoiser(self.model, directory, name, self.card)
 
 
 @lru_cache(maxsize=4)

@@ -1,7 +1,8 @@
 """Masks of a window: which points are condition, which are target. True = present, everywhere.
 
-observed_mask: the reading exists. cond_mask: the model may look at it. target_mask = observed_mask & ~cond_mask.
-A mask over steps is bool [window]; for training, bool [batch, window].
+observed_mask: the reading exists. cond_mask: the model may use it. target_mask = observed_mask & ~cond_mask.
+A mask over steps is bool [window]; for training, bool [batch, window]. Stripe masks are those of
+ImDiffusion (Chen et al. 2023).
 """
 
 from __future__ import annotations
@@ -13,27 +14,26 @@ __all__ = ["MAX_STRIPE", "complementary_stripes", "missing_masks", "stripe", "tr
 
 Bool = NDArray[np.bool_]
 
-MAX_STRIPE = 32  # steps; the widest grating the training draws
-_KINDS = ("one_step", "grating", "trailing", "block", "random", "all_hidden")
-_KIND_SHARE = (0.22, 0.40, 0.10, 0.12, 0.11, 0.05)
+MAX_STRIPE = 32  # steps; the widest stripe in training
+_KIND_SHARE = (0.22, 0.40, 0.10, 0.12, 0.11, 0.05)  # of the masks in `training_masks`, in their order
 
 
 def stripe(window_steps: int, width: int, phase: int = 0) -> Bool:
-    """Alternating bands of `width` steps, the first one present: bool [window]."""
+    """Alternating stripes of `width` steps, the first one present: bool [window]."""
     if not 1 <= width <= window_steps:
-        raise ValueError(f"grating: expected a width of 1 to {window_steps} steps, found {width}")
+        raise ValueError(f"stripe: expected a width of 1 to {window_steps} steps, found {width}")
     return np.asarray((np.arange(window_steps) + phase) // width % 2 == 0)
 
 
 def complementary_stripes(window_steps: int, width: int) -> tuple[Bool, Bool]:
-    """A grating and its complement: together every step is a target exactly once."""
+    """A stripe mask and its complement: together every step is a target exactly once."""
     first = stripe(window_steps, width)
     return first, ~first
 
 
 def training_masks(rng: np.random.Generator, batch: int, window_steps: int) -> Bool:
-    """cond_mask per window, bool [batch, window]: gratings of 1 to 32 steps at any phase, trailing, block, random
-    points, all hidden. 1-step gratings have their own share: they are what the pointwise error is read from."""
+    """cond_mask per window, bool [batch, window]: 1-step stripes (the pointwise error uses them), wider stripes at any
+    phase, a trailing gap, a gap, random points, all hidden."""
     step = np.arange(window_steps)
     column = (batch, 1)
     width = np.round(2 ** rng.uniform(0.6, np.log2(MAX_STRIPE), column)).astype(np.int64)
@@ -48,13 +48,13 @@ def training_masks(rng: np.random.Generator, batch: int, window_steps: int) -> B
         rng.random((batch, window_steps)) > rng.uniform(0.05, 0.95, column),
         np.zeros((batch, window_steps), dtype=np.bool_),
     ]
-    kind = rng.choice(len(_KINDS), batch, p=_KIND_SHARE)
+    kind = rng.choice(len(choices), batch, p=_KIND_SHARE)
     return np.stack([np.broadcast_to(choice, (batch, window_steps)) for choice in choices])[kind, np.arange(batch)]
 
 
 def missing_masks(rng: np.random.Generator, batch: int, window_steps: int, share: float = 0.25) -> Bool:
-    """observed_mask per window, bool [batch, window]: `share` of the windows lack readings, half of those single
-    ones at a random rate, half one stretch (a sensor that fell silent)."""
+    """observed_mask per window, bool [batch, window]: `share` of the windows lack readings, half of those single ones
+    at a random rate, half one stretch (a silent sensor)."""
     step = np.arange(window_steps)
     column = (batch, 1)
     single = rng.random((batch, window_steps)) > rng.uniform(0.0, 0.6, column)

@@ -1,8 +1,8 @@
-"""The denoiser as a stream runs it: one pass from sigma_max, nothing noisy fed, read at some tokens alone.
+"""The denoiser as a stream runs it: one pass from sigma_max without noise, for some tokens alone.
 
-At one fixed noise level the modulation of every layer norm is a constant, so it is folded into the linear maps around
-it, and the noisy input, 0 everywhere, drops out. The last block is computed for the tokens that are asked for; the
-others serve it as keys and values only. The same numbers as `Denoiser.forward` to rounding.
+At one fixed noise level the modulation of every layer norm is constant, so it is folded into the linear maps around it,
+and the noisy input, 0 everywhere, drops out. The last block is computed for the wanted tokens; the others are only its
+keys and values. Equal to `Denoiser.forward` up to rounding.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from stream_ad_models.imputer.denoiser import Block, Denoiser, log_variance, pre
 
 __all__ = ["FoldedDenoiser"]
 
-_INPUTS = 5  # of the denoiser: values, mask, guide, echo, noisy targets
-_SEEN, _MASK = [0, 2, 3], 1  # the noisy targets are 0; what a mask adds is the same for all windows that share one
+_INPUTS = 5  # of the denoiser: values, mask, guide, autocorrelation, noisy targets
+_SEEN, _MASK = [0, 2, 3], 1  # the noisy targets are 0; a shared mask adds the same to all windows
 
 
 class FoldedDenoiser:
-    """Made of a trained denoiser; does not follow it when it is trained on.
+    """A copy of a trained denoiser; later training of that one does not change it.
 
-    Inside, a token's numbers run [channel, input, step], as a channel's steps follow each other in memory.
+    Inside, a token's values are ordered [channel, input, step], since a channel's steps are adjacent in memory.
     """
 
     def __init__(self, model: Denoiser) -> None:
@@ -43,15 +43,15 @@ class FoldedDenoiser:
             weight, bias = _behind_norm(model.read.weight, model.read.bias, shift, scale)
             order = torch.arange(len(bias)).view(2, width, channels).permute(2, 0, 1).flatten()
             self._read = weight[order], bias[order]
-            straight = model.straight.weight.view(-1, _INPUTS, width)
-            self._along, self._along_mask = straight[:, _SEEN].flatten(1), straight[:, _MASK].contiguous()
+            along = model.straight.weight.view(-1, _INPUTS, width)
+            self._along, self._along_mask = along[:, _SEEN].flatten(1), along[:, _MASK].contiguous()
             across = None if model.across is None else model.across.weight.view(-1, _INPUTS, channels)
             self._across = None if across is None else (across[:, _SEEN].flatten(1), across[:, _MASK].contiguous())
             self._c_out = float(factor.c_out)
 
     def __call__(self, given: Condition, steps: slice) -> tuple[Tensor, Tensor]:
-        """Mean and variance, standardised, [batch, step, channel] of the steps of all tokens that `steps` touches;
-        `covered` says which these are. given: [batch, window, channel]."""
+        """Mean and variance, standardised, [batch, step, channel], of the steps that `covered` returns. given: [batch,
+        window, channel]."""
         here, width = self.covered(steps), self.config.patch_steps
         wanted = slice(here.start // width, here.stop // width)
         rows = [part.transpose(1, 2) for part in (given.values, given.guide, given.autocorrelation)]
@@ -67,10 +67,10 @@ class FoldedDenoiser:
             functional.linear(mask[wanted], self._along_mask)
         )
         along += out.view(along.shape)
-        told = along.view(*along.shape[:3], 2, width).permute(1, 3, 2, 0, 4)  # [batch, 2, channel, token, step]
+        out = along.view(*along.shape[:3], 2, width).permute(1, 3, 2, 0, 4)  # [batch, 2, channel, token, step]
         if self._across is not None:
-            told = self._by_step(rows, given.mask, here).view(told.shape).add_(told)
-        mean, log_v = told.reshape(*told.shape[:3], -1).transpose(2, 3).unbind(1)
+            out = self._by_step(rows, given.mask, here).view(out.shape).add_(out)
+        mean, log_v = out.reshape(*out.shape[:3], -1).transpose(2, 3).unbind(1)
         return mean * self._c_out, log_variance(log_v).exp() * self._c_out**2
 
     def _tokens(self, row: Tensor) -> Tensor:
@@ -78,13 +78,13 @@ class FoldedDenoiser:
         return row.reshape(*row.shape[:2], self.config.tokens, self.config.patch_steps).permute(2, 0, 1, 3)
 
     def _with_mask(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """hidden: [token, batch, width]; what the mask adds to it."""
-        if mask.shape[2] == 1:  # all channels alike
+        """hidden: [token, batch, width], with the mask's contribution added in place."""
+        if mask.shape[2] == 1:  # all channels share one
             return hidden.add_(functional.linear(mask[:, :, 0], self._embed_mask.sum(dim=1)))
         return hidden.add_(functional.linear(mask.flatten(2), self._embed_mask.flatten(1)))
 
     def _by_step(self, rows: Sequence[Tensor], mask: Tensor, here: slice) -> Tensor:
-        """Each step's channels by themselves, [batch, 2 * channel, step]."""
+        """The skip across the channels of each step, [batch, 2 * channel, step]."""
         assert self._across is not None
         seen, of_mask = self._across
         inputs = torch.cat([row[:, :, here] for row in rows], dim=1)

@@ -1,4 +1,4 @@
-"""What a memory says of windows, and the vectors it is asked about."""
+"""Distances of windows to a memory, and the standardised vectors that it is queried with."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ Float32 = NDArray[np.float32]
 
 __all__ = ["NEUTRAL", "RATIO_FLOOR", "DistanceHistory", "MemoryDistance", "distance_of", "standardised"]
 
-NEUTRAL = float(np.log(0.5))  # log ratio where nothing can be said: no reading, or a stream that just began
-# How much nearer than the edge a window is says little (at .001: .757 | .624 instead of .760 | .634).
-RATIO_FLOOR = 0.1
+NEUTRAL = float(np.log(0.5))  # log ratio of a window without readings, and of one before the stream's first
+RATIO_FLOOR = 0.1  # how far below the held-out maximum a distance lies means little (ADR 22)
 _CLIP = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryDistance:
-    """What a memory says of windows: log_ratio float32 [..., window, length]; shares float32
-    [..., window, length, channel] >= 0, the squared ratio split by channel. Leading axis, if any: series."""
+    """Distances of windows over the memory's held-out maximum. log_ratio: float32 [..., window, length]; shares:
+    float32 [..., window, length, channel] >= 0, the squared ratio split by channel. Leading axis, if any: series."""
 
     log_ratio: Float32
     shares: Float32
@@ -49,7 +48,7 @@ class MemoryDistance:
 
 
 class DistanceHistory:
-    """The last readings of one stream, of so many windows."""
+    """Distances of the last `windows` windows of one stream."""
 
     def __init__(self, windows: int, lengths: int, channels: int) -> None:
         self._log_ratio, self._shares = RingBuffer(windows, (lengths,)), RingBuffer(windows, (lengths, channels))
@@ -58,13 +57,13 @@ class DistanceHistory:
         return len(self._log_ratio)
 
     @property
-    def reading(self) -> MemoryDistance:
+    def distances(self) -> MemoryDistance:
         """A view: `keep` changes it."""
         return MemoryDistance(self._log_ratio.rows, self._shares.rows)
 
-    def keep(self, reading: MemoryDistance) -> None:
-        self._log_ratio.keep(reading.log_ratio)
-        self._shares.keep(reading.shares)
+    def keep(self, distances: MemoryDistance) -> None:
+        self._log_ratio.keep(distances.log_ratio)
+        self._shares.keep(distances.shares)
 
     def clear(self) -> None:
         self._log_ratio.clear()
@@ -75,7 +74,7 @@ def standardised(
     values: Float32, present: NDArray[np.bool_], centre: Float32, scale: Float32
 ) -> tuple[Tensor, Tensor | None]:
     """values [series, length, block, channel * size], present [series, length, block, channel] -> vectors, 0 where
-    there is no reading, and their mask, float32 both; None where nothing is missing."""
+    not present, and their mask, both float32; mask None: nothing is missing."""
     z = np.empty(values.shape, np.float32)
     np.subtract(values, centre[:, :, None], out=z)
     z /= scale[:, :, None]
@@ -87,10 +86,10 @@ def standardised(
     return torch.from_numpy(z), torch.from_numpy(mask)
 
 
-def distance_of(found: Found, present: NDArray[np.bool_], edge: Float32) -> MemoryDistance:
-    """Of distances to the nearest windows; present: [series, length, block, channel]; edge: [series, length, 1]."""
+def distance_of(found: Found, present: NDArray[np.bool_], held_out_max: Float32) -> MemoryDistance:
+    """present: bool [series, length, block, channel]; held_out_max: float32 [series, length, 1]."""
     seen: NDArray[np.bool_] = np.asarray(present.any(axis=3))
-    distance = found.distance
-    log_ratio = np.where(seen, np.log(distance / edge + RATIO_FLOOR), np.float32(NEUTRAL)).astype(np.float32)
-    shares = found.shares(np.where(seen, distance / edge, np.float32(0.0)))
+    ratio = found.distance / held_out_max
+    log_ratio = np.where(seen, np.log(ratio + RATIO_FLOOR), np.float32(NEUTRAL)).astype(np.float32)
+    shares = found.shares(np.where(seen, ratio, np.float32(0.0)))
     return MemoryDistance(np.ascontiguousarray(log_ratio.swapaxes(1, 2)), np.ascontiguousarray(shares.swapaxes(1, 2)))

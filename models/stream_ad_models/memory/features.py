@@ -1,8 +1,8 @@
-"""What windows are told apart by: levels, spectrum and shape of every channel, each at several window lengths.
+"""Features of windows: levels, spectrum and shape of every channel, each at several window lengths.
 
 levels: standard deviation, range, maximum, minimum, mean (window_stats.py). spectrum: amplitude in 6 octave-like
-bands, blind to phase and level. shape: 8 means over the window, less their mean, over their own spread, so blind to
-level and size. What one family overlooks another sees: with levels alone a beat of the same size and range is normal.
+bands, invariant to phase and level. shape: 8 means over the window, less their mean, over their spread, so invariant to
+level and nearly to size. Levels alone take a beat of another form but the same size and range for normal.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["FEATURE_SETS", "LEVELS", "SHAPE", "SPECTRUM", "FeatureSet", "Feature
 
 _BANDS = 6
 _CELLS = 8
-_SHAPE_FLOOR = 0.2  # in z-scores: what moves less has no shape of its own
-_AT_ONCE = 2**20  # readings of windows cut out at once: bounds the memory to some 10 MB
+_SHAPE_FLOOR = 0.2  # in z-scores, added to the spread: noise of a still channel has no shape
+_AT_ONCE = 2**20  # values of windows per step: bounds the memory to some 10 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
     """values: float32 [length, block, channel, feature], 0 where not present. present: bool [length, block, channel],
-    at least half of the window was read. A block stands for the window that ends with it."""
+    at least half of the window has readings. A block stands for the window that ends with it."""
 
     values: Float32
     present: NDArray[np.bool_]
@@ -48,10 +48,8 @@ class FeatureSet:
         return replace(self, lengths=tuple(length for length in self.lengths if length >= hop))
 
     def of(self, rows: Float32, lengths: Sequence[int], hop: int, new: int) -> Features:
-        """Features of the windows that end with the last `new` blocks of rows float32 [blocks * hop, channel].
-
-        NaN = no reading; a window that reaches before the first row lacks these readings.
-        """
+        """Features of the windows that end with the last `new` blocks of rows float32 [blocks * hop, channel], NaN = no
+        reading; rows before the first count as missing."""
         return self._of(rows, lengths, hop, new)
 
 
@@ -77,12 +75,12 @@ def _shape(rows: Float32, lengths: Sequence[int], hop: int, new: int) -> Feature
 def _by_window(
     rows: Float32, length: int, hop: int, new: int, size: int, of: Callable[[Float32], Float32]
 ) -> tuple[Float32, NDArray[np.bool_]]:
-    """`of` takes windows float32 [window, channel, length] whose mean is 0, missing readings on the line between their
-    neighbours: put at the mean instead, a third missing would be a spectrum of its own."""
+    """`of` receives windows float32 [window, channel, length] of mean 0, missing readings interpolated linearly: filled
+    with the mean instead, a third missing would change the spectrum."""
     wanted = length - hop + new * hop
-    recent = rows[-wanted:]
-    before = np.full((wanted - len(recent), rows.shape[1]), np.nan, np.float32)
-    view = np.lib.stride_tricks.sliding_window_view(np.concatenate([before, recent]), length, axis=0)[::hop]
+    online = rows[-wanted:]
+    before = np.full((wanted - len(online), rows.shape[1]), np.nan, np.float32)
+    view = np.lib.stride_tricks.sliding_window_view(np.concatenate([before, online]), length, axis=0)[::hop]
     values = np.empty((new, rows.shape[1], size), np.float32)
     present = np.empty((new, rows.shape[1]), np.bool_)
     step = max(_AT_ONCE // (length * rows.shape[1]), 1)
@@ -96,7 +94,7 @@ def _by_window(
 
 
 def _interpolated(windows: Float32, read: NDArray[np.bool_]) -> Float32:
-    """Missing readings on the line between those around them, beyond the first and last at the mean; 0 without any."""
+    """Missing readings interpolated linearly, the mean beyond the first and last; 0 for a window without readings."""
     steps = np.arange(windows.shape[2])
     before = np.maximum.accumulate(np.where(read, steps, -1), axis=2)
     after = np.minimum.accumulate(np.where(read, steps, len(steps))[..., ::-1], axis=2)[..., ::-1]
@@ -109,13 +107,13 @@ def _interpolated(windows: Float32, read: NDArray[np.bool_]) -> Float32:
 
 
 def _band_amplitudes(windows: Float32) -> Float32:
-    """Root of the power in bands whose edges grow geometrically from the first harmonic to the last."""
+    """Root of the power in bands that widen geometrically from the first harmonic to the last."""
     length = windows.shape[2]
-    edges = np.round(np.geomspace(1, length // 2 + 1, _BANDS + 1)).astype(int)
-    edges = np.maximum(edges, np.arange(1, _BANDS + 2))  # no band is empty
+    bounds = np.round(np.geomspace(1, length // 2 + 1, _BANDS + 1)).astype(int)
+    bounds = np.maximum(bounds, np.arange(1, _BANDS + 2))  # no band is empty
     spectrum = np.fft.rfft(windows, axis=2)
     power = (spectrum.real**2 + spectrum.imag**2) / length**2
-    sums = np.add.reduceat(power[:, :, : length // 2 + 1], edges[:-1], axis=2)
+    sums = np.add.reduceat(power[:, :, : length // 2 + 1], bounds[:-1], axis=2)
     return np.asarray(np.sqrt(sums), np.float32)
 
 
@@ -128,4 +126,4 @@ def _cell_means(windows: Float32) -> Float32:
 LEVELS = FeatureSet("levels", 5, (16, 32, 64, 128, 256), _levels)
 SPECTRUM = FeatureSet("spectrum", _BANDS, (64, 128), _spectrum)
 SHAPE = FeatureSet("shape", _CELLS, (64, 128, 256), _shape)
-FEATURE_SETS = {family.name: family for family in (LEVELS, SPECTRUM, SHAPE)}
+FEATURE_SETS = {each.name: each for each in (LEVELS, SPECTRUM, SHAPE)}

@@ -1,4 +1,4 @@
-"""The nearest of stored vectors, missing features left out of the distance, for several series and lengths at once."""
+"""Nearest stored vectors, missing features left out of the distance, for several series and lengths in one call."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["CHUNK", "NEIGHBOURS", "Found", "Stored", "measure"]
 NEIGHBOURS = 3
 _STEPS = 127  # of 8 bits, either way
 _SMALLEST = 1e-6
-CHUNK = 256  # queries a call, over all series: bounds the memory to some 10 MB
-_LOT = 2**20  # numbers stored that are looked at together
+CHUNK = 256  # queries per call, over all series: bounds the memory to some 10 MB
+_CHUNK_VALUES = 2**20  # stored values compared in one step
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Vectors in 8 bits: a quarter of the memory, and less to read for each query.
+    """Vectors quantised to 8 bits: a quarter of the memory, and less to read for each query.
 
-    codes: int8 [length, stored, feature], contiguous; units float32 [length, stored], what one step of a vector's codes
-    is worth; norms float32 [length, stored], squared, infinite where there is no vector.
+    codes: int8 [length, stored, feature], contiguous; units: float32 [length, stored], value of one step of the codes;
+    norms: float32 [length, stored], squared, infinite where no vector is stored.
     """
 
     codes: Tensor
@@ -37,27 +37,26 @@ class Stored:
 
     @classmethod
     def of(cls, vectors: Tensor) -> Stored:
-        """vectors: float32 [length, stored, feature], of NaN alone where there is none."""
-        there = ~vectors.isnan().any(dim=2)
+        """vectors: float32 [length, stored, feature], all NaN where there is none."""
+        valid = ~vectors.isnan().any(dim=2)
         values = vectors.nan_to_num(nan=0.0)
         units = values.abs().amax(dim=2).clamp_(min=_SMALLEST) / _STEPS
         codes = values.div_(units[..., None]).round_().to(torch.int8)
-        return cls.coded(codes, units, there)
+        return cls.coded(codes, units, valid)
 
     @classmethod
-    def coded(cls, codes: Tensor, units: Tensor, there: Tensor) -> Stored:
-        """there: bool [length, stored], whether it is a vector."""
+    def coded(cls, codes: Tensor, units: Tensor, valid: Tensor) -> Stored:
+        """valid: bool [length, stored], False where no vector is stored."""
         norms = codes.float().square_().sum(dim=2).mul_(units).mul_(units)
-        return cls(codes, units, norms.masked_fill_(~there, torch.inf))
+        return cls(codes, units, norms.masked_fill_(~valid, torch.inf))
 
     @classmethod
     def stacked(cls, each: Sequence[Stored]) -> Stored:
-        """Those of several series, of the same sizes: [series, length, stored, ...]."""
-        names = ("codes", "units", "norms")
-        return cls(*(torch.stack([getattr(one, name) for one in each]) for name in names))
+        """Several series of the same sizes: [series, length, stored, ...]."""
+        return cls(*(torch.stack([getattr(one, name) for one in each]) for name in cls.__slots__))
 
     def vectors(self) -> Tensor:
-        """float32, as the codes are shaped."""
+        """float32, of the shape of the codes."""
         return self.codes.float().mul_(self.units[..., None])
 
 
@@ -74,13 +73,13 @@ class Found:
 
     @classmethod
     def joined(cls, parts: Sequence[Found]) -> Found:
-        """Queries one after another."""
+        """Concatenated along the queries."""
         if len(parts) == 1:
             return parts[0]
         return cls(torch.cat([part.squares for part in parts], dim=2), torch.cat([part.split for part in parts], dim=2))
 
     def nearer(self, other: Found) -> Found:
-        """The nearest of both."""
+        """The nearest of both, query by query."""
         squares = torch.cat([self.squares, other.squares], dim=3)
         best = squares.topk(NEIGHBOURS, dim=3, largest=False)
         split = torch.cat([self.split, other.split], dim=3)
@@ -89,12 +88,12 @@ class Found:
 
     @property
     def distance(self) -> Float32:
-        """Mean distance [series, length, query] to those there are."""
-        there = self.squares.isfinite()
-        if there.all():
+        """Mean distance [series, length, query] to the finite ones."""
+        finite = self.squares.isfinite()
+        if finite.all():
             return np.asarray(self.squares.sqrt().mean(dim=3).numpy())
-        total = self.squares.where(there, torch.zeros(())).sqrt().sum(dim=3)
-        return np.asarray((total / there.sum(dim=3).clamp(min=1)).numpy())
+        total = self.squares.where(finite, torch.zeros(())).sqrt().sum(dim=3)
+        return np.asarray((total / finite.sum(dim=3).clamp(min=1)).numpy())
 
     def shares(self, distance: Float32) -> Float32:
         """The squared mean distance split by channel [series, length, query, channel]."""
@@ -106,32 +105,31 @@ class Found:
 def measure(
     query: Tensor, mask: Tensor | None, stored: Sequence[Stored], size: int, permitted: Tensor | None = None
 ) -> Found:
-    """query, mask: float32 [series, length, query, feature], 0 where missing (mask None: nothing is); stored: of each
-    series; size: features a channel, one after another; permitted: bool [series, query, stored].
-    """
+    """query, mask: float32 [series, length, query, feature], 0 where missing (mask None: nothing is); stored: one per
+    series; size: features per channel, adjacent; permitted: bool [series, query, stored], None = all."""
     near, missing = [], []
-    for part in _lots(stored):
-        told = None if permitted is None else permitted[part]
-        found = _nearest(query[part], None if mask is None else mask[part], Stored.stacked(stored[part]), told)
+    for part in _chunks(stored):
+        allowed = None if permitted is None else permitted[part]
+        found = _nearest(query[part], None if mask is None else mask[part], Stored.stacked(stored[part]), allowed)
         near.append(found[0])
         missing.append(found[1])
     whole = (near[0], missing[0]) if len(near) == 1 else (torch.cat(near), torch.cat(missing))
     return _found(query, mask, *whole, size)
 
 
-def _lots(stored: Sequence[Stored]) -> Iterator[slice]:
-    """Series beside each other with as many vectors, so few that these stay in a core's cache as floats."""
+def _chunks(stored: Sequence[Stored]) -> Iterator[slice]:
+    """Adjacent series with equally many vectors, few enough for these to fit a core's cache as floats."""
     first = 0
-    for kind, alike in groupby(stored, key=lambda each: each.codes.shape):
-        stop, most = first + len(list(alike)), max(_LOT // max(kind.numel(), 1), 1)
+    for shape, group in groupby(stored, key=lambda each: each.codes.shape):
+        stop, most = first + len(list(group)), max(_CHUNK_VALUES // max(shape.numel(), 1), 1)
         for at in range(first, stop, most):
             yield slice(at, min(at + most, stop))
         first = stop
 
 
 def _nearest(query: Tensor, mask: Tensor | None, stored: Stored, permitted: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Of series with as many vectors, stored [series, length, stored, ...]: the nearest [series, length, query, 3,
-    feature], and whether there are fewer [series, length, query, 3]."""
+    """stored: of several series [series, length, stored, ...] -> the nearest [series, length, query, 3, feature], and
+    True [series, length, query, 3] where there are fewer."""
     codes, units = stored.codes, stored.units
     series, lengths, count, features = codes.shape
     norms = stored.norms[:, :, None] if mask is None else _masked_norms(mask, stored)
@@ -152,9 +150,9 @@ def _nearest(query: Tensor, mask: Tensor | None, stored: Stored, permitted: Tens
 
 
 def _found(query: Tensor, mask: Tensor | None, near: Tensor, missing: Tensor, size: int) -> Found:
-    """Once more, by differences: the expanded square loses small distances to rounding, and so depends on the batch.
+    """Distances again, by differences: the expanded square loses small ones to rounding, so it depends on the batch.
 
-    near: [series, length, query, 3, feature], taken apart in place; missing: [series, length, query, 3].
+    near: [series, length, query, 3, feature], overwritten; missing: [series, length, query, 3].
     """
     near.sub_(query[:, :, :, None])
     if mask is not None:
@@ -170,6 +168,6 @@ def _found(query: Tensor, mask: Tensor | None, near: Tensor, missing: Tensor, si
 
 
 def _masked_norms(mask: Tensor, stored: Stored) -> Tensor:
-    """Squares of the stored vectors' features that the query has [series, length, query, stored]."""
+    """Squared norms of the stored vectors over the features that the query has [series, length, query, stored]."""
     squares = mask @ stored.vectors().square_().transpose(2, 3)
     return squares.masked_fill_(stored.norms.isinf()[:, :, None], torch.inf)

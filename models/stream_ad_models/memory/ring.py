@@ -1,6 +1,6 @@
-"""The end of a stream of rows, in memory of its own that stays where it is.
+"""The newest rows of a stream, in one array that is never reallocated.
 
-Copies that come and go with every window leave holes between what stays: a fifth of a worker's memory.
+Arrays that are allocated and freed with every window fragment the heap: a fifth of a worker's memory (ADR 20).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["RingBuffer"]
 
 
 class RingBuffer:
-    """The last `size` rows of an array [row, ...] that grows."""
+    """The last `size` rows [row, ...] of a growing array."""
 
     __slots__ = ("_count", "_kept")
 
@@ -32,7 +32,7 @@ class RingBuffer:
         return self._kept[: self._count]
 
     def keep(self, rows: NDArray[Any]) -> None:
-        """rows: those before and the new ones, or as many of the last as there is room for; no view of this tail."""
+        """rows: the earlier and the new ones, or at least the last `size` of them; not a view of this buffer."""
         self._count = min(len(rows), len(self._kept))
         self._kept[: self._count] = rows[len(rows) - self._count :]
 

@@ -21,51 +21,51 @@ Float64 = NDArray[np.float64]
 __all__ = ["SlotAlignment", "slot_weights"]
 
 
-def slot_weights(length: int, hop: int, ahead: int) -> Float32:
+def slot_weights(length: int, hop: int, look_ahead: int) -> Float32:
     """Weights float32 [hop, ahead + 2] of the windows that end with blocks -1 ... ahead (0 = the slot's own block) for
     each slot of a block: linear between the two windows whose ends lie around slot + length / 2."""
-    wanted = np.minimum(np.arange(hop) + length // 2, (ahead + 1) * hop - 1)
+    wanted = np.minimum(np.arange(hop) + length // 2, (look_ahead + 1) * hop - 1)
     place = (wanted + 1) / hop  # 0 = the window that ends with block -1
     lower = np.floor(place).astype(int)
     part = place - lower
-    weights = np.zeros((hop, ahead + 3), np.float32)
+    weights = np.zeros((hop, look_ahead + 3), np.float32)
     slots = np.arange(hop)
     weights[slots, lower] = 1 - part
     weights[slots, lower + 1] += part
-    return weights[:, : ahead + 2]
+    return weights[:, : look_ahead + 2]
 
 
 @dataclass(frozen=True, slots=True)
 class SlotAlignment:
-    """How readings of one memory become values of slots. weights: float32 [level, hop, ahead + 2]."""
+    """Turns distances of one memory into values of slots. weights: float32 [level, hop, ahead + 2]."""
 
     weights: Float32
-    ahead: int
+    look_ahead: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int], hop: int, ahead: int) -> SlotAlignment:
-        """One for all series that are alike."""
-        return _alignment(tuple(lengths), hop, ahead)
+    def of(cls, lengths: Sequence[int], hop: int, look_ahead: int) -> SlotAlignment:
+        """Shared by all series with these arguments."""
+        return _alignment(tuple(lengths), hop, look_ahead)
 
     def gather(
-        self, reading: MemoryDistance, blocks: NDArray[np.int64], first: int, known: NDArray[np.int64]
+        self, distances: MemoryDistance, blocks: NDArray[np.int64], first: int, known: NDArray[np.int64]
     ) -> MemoryDistance:
         """The windows around each block: log_ratio [..., n * (ahead + 2), level], shares likewise.
 
-        blocks: numbers [n]; first: number of the reading's first block; known: [n] last block that may be looked at.
-        Where a window is not (before the first, after the last) it is neutral.
+        blocks: numbers [n]; first: number of the first block of `distances`; known: [n] last block that may be used.
+        Windows before the first and after the last known one are neutral.
         """
-        wanted = blocks[:, None] + np.arange(-1, self.ahead + 1)
-        inside = (wanted >= first) & (wanted < first + len(reading)) & (wanted <= known[:, None])
+        wanted = blocks[:, None] + np.arange(-1, self.look_ahead + 1)
+        inside = (wanted >= first) & (wanted < first + len(distances)) & (wanted <= known[:, None])
         at = np.where(inside, wanted - first, 0).reshape(-1)
         missing = ~inside.reshape(-1)
-        log_ratio, shares = reading.log_ratio[..., at, :], reading.shares[..., at, :, :]
+        log_ratio, shares = distances.log_ratio[..., at, :], distances.shares[..., at, :, :]
         if missing.any():
             log_ratio[..., missing, :], shares[..., missing, :, :] = NEUTRAL, 0.0
         return MemoryDistance(log_ratio, shares)
 
     def values(self, around: MemoryDistance) -> Float64:
-        """Mean log ratio float64 [..., n, hop] of every slot of the n blocks that `gather` was asked for."""
+        """Mean log ratio float64 [..., n, hop] of every slot of the n blocks passed to `gather`."""
         wide = around.log_ratio.reshape(*around.log_ratio.shape[:-2], -1, self._windows).astype(np.float64)
         return np.asarray(wide @ self._flat.astype(np.float64).T / len(self.weights), np.float64)
 
@@ -77,8 +77,8 @@ class SlotAlignment:
 
     @property
     def _windows(self) -> int:
-        """Windows around a block, of all levels."""
-        return (self.ahead + 2) * len(self.weights)
+        """Windows around a block, all levels together."""
+        return (self.look_ahead + 2) * len(self.weights)
 
     @property
     def _flat(self) -> Float32:
@@ -87,5 +87,5 @@ class SlotAlignment:
 
 
 @lru_cache
-def _alignment(lengths: tuple[int, ...], hop: int, ahead: int) -> SlotAlignment:
-    return SlotAlignment(np.stack([slot_weights(length, hop, ahead) for length in lengths]), ahead)
+def _alignment(lengths: tuple[int, ...], hop: int, look_ahead: int) -> SlotAlignment:
+    return SlotAlignment(np.stack([slot_weights(length, hop, look_ahead) for length in lengths]), look_ahead)

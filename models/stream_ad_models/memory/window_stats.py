@@ -1,7 +1,7 @@
-"""Statistics of windows of several lengths, built up from blocks of one hop.
+"""Statistics of windows of several lengths, built from blocks of one hop.
 
-A length is hop * 2^j, so each level joins two windows of the level below: the cost per block is a few additions per
-level, and a window's numbers do not depend on where the stream began.
+A length is hop * 2^j: each level joins two windows of the level below, so a block costs a few additions per level, and
+a window's numbers do not depend on the stream's first slot.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Blocks:
         return len(self.count)
 
     def joined(self, back: int) -> Blocks:
-        """Each window together with the one `back` blocks before it, where there is one."""
+        """Each window joined with the one `back` blocks before it, if any."""
 
         def join(name: str) -> Float64:
             values: Float64 = getattr(self, name)
@@ -65,7 +65,7 @@ class WindowStats:
     """Of the windows of one length that end with each block.
 
     values: float32 [block, channel, 5] std, range, max, min, mean; 0 where not present.
-    present: bool [block, channel], at least half the window was read.
+    present: bool [block, channel], at least half of the window has readings.
     """
 
     values: Float32

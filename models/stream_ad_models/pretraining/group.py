@@ -1,4 +1,4 @@
-"""Training of group models (stream_ad_models.imputer.group) on the rows of alike series."""
+"""Training of group models (stream_ad_models.imputer.group) on the rows of similar series."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from stream_ad.errors import DataError
 from stream_ad_models.imputer.checkpoint import run_facts
 from stream_ad_models.imputer.denoiser import Denoiser, DenoiserConfig
-from stream_ad_models.imputer.group import GroupImputer
-from stream_ad_models.imputer.intervals import NEUTRAL_BANDS, band_factors
+from stream_ad_models.imputer.imputer import GroupImputer
+from stream_ad_models.imputer.intervals import NEUTRAL_INTERVALS, interval_factors
 from stream_ad_models.imputer.masks import missing_masks, training_masks
 from stream_ad_models.pretraining.trainer import Batch, FitSettings, Progress, fit
 
@@ -22,7 +22,7 @@ __all__ = ["group_batches", "train_group"]
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
-_HELD_OUT_SHARE = 0.1  # the last rows of each history: not trained on, they calibrate the bands
+_HELD_OUT_SHARE = 0.1  # of each history, its last rows: they calibrate the intervals
 _CALIBRATION_WINDOWS = 200
 
 
@@ -34,7 +34,7 @@ def train_group(
     trim: float = 0.0,
     progress: Progress | None = None,
 ) -> GroupImputer:
-    """Train on the rows of alike series; 5 to 30 s on one core.
+    """Train on the rows of similar series; 5 to 30 s on one core.
 
     histories: float32 [n_i, K] each, z-scored per channel, NaN = no reading, n_i >= 128. progress(step, loss) is
     called once a step. trim: share of every batch left out as probably anomalous (`fitting.kept_windows`).
@@ -56,15 +56,15 @@ def train_group(
         "trim": trim,
         "data": f"{len(histories)} series, {sum(map(len, histories))} rows of {channels} channels",
         "loss": round(loss, 5),
-        **NEUTRAL_BANDS,
+        **NEUTRAL_INTERVALS,
         **run_facts(),
     }
     windows = _windows(rng, held_out, window, _CALIBRATION_WINDOWS)
-    return GroupImputer(model, card | band_factors(GroupImputer(model, card), windows))
+    return GroupImputer(model, card | interval_factors(GroupImputer(model, card), windows))
 
 
 def group_batches(rng: np.random.Generator, histories: Sequence[Float32], window: int, batch: int) -> Iterator[Batch]:
-    """Endless windows of the histories. Masks run across all channels alike, as the gratings of `impute` do; in some
+    """Endless windows of the histories. Masks cover all channels equally, as the stripe masks of `impute` do; in some
     windows whole channels are hidden as well (channel drop-out), so that a dead sensor is nothing new."""
     while True:
         values = _windows(rng, histories, window, batch)
@@ -94,10 +94,9 @@ def _channels(histories: Sequence[Float32]) -> int:
 
 
 def _split(histories: Sequence[Float32], window: int) -> tuple[list[Float32], list[Float32]]:
-    """The rows to train on and the rows to calibrate on: the last tenth, where that is a window long; short
-    histories serve for both, and their bands come out a little narrow."""
-    tails = [int(len(history) * _HELD_OUT_SHARE) for history in histories]
-    pairs = list(zip(histories, tails, strict=True))
+    """Rows to train on and rows to calibrate on: the last tenth if that is a window long; short histories serve for
+    both, and their intervals are a little narrow."""
+    pairs = [(history, int(len(history) * _HELD_OUT_SHARE)) for history in histories]
     held_out = [history[-tail:] for history, tail in pairs if tail >= window]
     kept = [history[:-tail] if tail >= window else history for history, tail in pairs]
     return kept, held_out or list(histories)

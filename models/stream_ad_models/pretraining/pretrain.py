@@ -19,21 +19,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stream_ad_models.imputer.checkpoint import run_facts, save_denoiser
 from stream_ad_models.imputer.denoiser import Denoiser, DenoiserConfig
 from stream_ad_models.imputer.imputer import UniversalImputer
-from stream_ad_models.imputer.intervals import NEUTRAL_BANDS, band_factors
+from stream_ad_models.imputer.intervals import NEUTRAL_INTERVALS, interval_factors
 from stream_ad_models.imputer.masks import missing_masks, training_masks
 from stream_ad_models.pretraining.synthetic import synthetic_series, synthetic_windows
 from stream_ad_models.pretraining.trainer import Batch, FitSettings, fit
 
-__all__ = ["UNIVERSAL", "main", "measure_bands", "pretrain", "pretraining_batches"]
+__all__ = ["UNIVERSAL", "main", "measure_intervals", "pretrain", "pretraining_batches"]
 
 Float32 = NDArray[np.float32]
 
-# One block, and of it only the token that is asked for: a fifth of the cost of patches of 8 steps and two blocks, for a
-# mean squared error 2 to 5% higher on unseen synthetic series after as many steps, and the same VUS-PR.
+# One block, of which a stream needs only one token (ADR 11, 22).
 UNIVERSAL = DenoiserConfig(patch_steps=16, blocks=1, mlp_ratio=4)
 BATCH = 128
 SERIES = 16_000
-REFRESH_STEPS = 12_000  # new series after this many steps: none is seen often enough to be learnt by heart
+REFRESH_STEPS = 12_000  # new series after so many steps, to avoid overfitting
 
 
 def pretraining_batches(seed: int, window_steps: int, series: int = SERIES, batch: int = BATCH) -> Iterator[Batch]:
@@ -54,7 +53,7 @@ def pretraining_batches(seed: int, window_steps: int, series: int = SERIES, batc
 
 
 def pretrain(seed: int, steps: int, series: int, report: Any) -> tuple[Denoiser, dict[str, Any]]:
-    """Train from scratch; returns the model and the card's account of the run. report(step, loss) is called often."""
+    """Trains from scratch; returns the model and its card. report(step, loss) is called once a step."""
     torch.manual_seed(seed)
     model = Denoiser(UNIVERSAL)
     settings = FitSettings(steps=steps, warmup_steps=min(500, steps // 10 + 1))
@@ -72,14 +71,14 @@ def pretrain(seed: int, steps: int, series: int, report: Any) -> tuple[Denoiser,
         "seconds": round(time.monotonic() - started),
         **run_facts(),
     }
-    return model, card | measure_bands(model, seed, min(series, 2000))
+    return model, card | measure_intervals(model, seed, min(series, 2000))
 
 
-def measure_bands(model: Denoiser, seed: int, series: int = 2000) -> dict[str, Any]:
-    """Temperature and band factors on synthetic series that the training did not draw."""
+def measure_intervals(model: Denoiser, seed: int, series: int = 2000) -> dict[str, Any]:
+    """Temperature and interval factors on synthetic series that the training did not draw."""
     rng = np.random.default_rng([seed, 1])
     windows = synthetic_windows(rng, synthetic_series(rng, series), 2 * series, model.config.window_steps)[..., None]
-    return band_factors(UniversalImputer(model, NEUTRAL_BANDS), windows)
+    return interval_factors(UniversalImputer(model, NEUTRAL_INTERVALS), windows)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -108,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"step {step}/{args.steps} loss {loss:.4f} {rate:.1f} steps/s", file=sys.stderr, flush=True)
 
         model, card = pretrain(args.seed, args.steps, args.series, report)
-    # written aside and moved in: an interrupted run never leaves half a model in place
+    # moved into place at the end: an interrupted run never leaves half a model
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.out) as aside:
         saved = save_denoiser(model, Path(aside), "universal", card)

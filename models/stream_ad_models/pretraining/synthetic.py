@@ -165,8 +165,8 @@ def _finish(rng: np.random.Generator, base: Float64, family: str) -> Float64:
         return np.asarray(np.round(base / grain) * grain)
     if family == "clipped":
         low, high = rng.uniform(0, 0.3), rng.uniform(0.6, 1.0)
-        edges = np.quantile(base, (low * (rng.random() < 0.6), high), axis=1)
-        return np.clip(base, edges[0][:, None], edges[1][:, None])
+        bounds = np.quantile(base, (low * (rng.random() < 0.6), high), axis=1)
+        return np.clip(base, bounds[0][:, None], bounds[1][:, None])
     return base
 
 

@@ -20,7 +20,7 @@ Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 Progress = Callable[[int, float], None]  # (steps done, running loss)
 
-_TRUTH_CLIP = 8.0  # standardised units; one jump in a quiet window must not be the whole gradient
+_TRUTH_CLIP = 8.0  # standardised units; so that one jump in a quiet window does not dominate the gradient
 _RATIO_CLIP = 100.0
 _LOG_V_WEIGHT = 0.1
 
@@ -36,8 +36,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class FitSettings:
-    """steps: optimiser steps. at_sigma_max: share of a batch at sigma_max with its noise left out, which is the
-    one-pass use of the imputer; the rest draws ln sigma ~ N(sigma_mean, sigma_std^2) (EDM section 5). trim: share of
+    """steps: optimiser steps. at_sigma_max: share of a batch at sigma_max without noise, the one-pass use of the
+    imputer; the rest draws ln sigma ~ N(sigma_mean, sigma_std^2) (EDM section 5). trim: share of
     every batch that is left out of its step, for histories that hold anomalies (`kept_windows`)."""
 
     steps: int
@@ -64,7 +64,7 @@ def draw_sigma(generator: torch.Generator, batch: int, model: Denoiser, settings
     sigma = (settings.sigma_mean + settings.sigma_std * torch.randn(batch, generator=generator)).exp()
     sigma = sigma.clamp(config.sigma_min, config.sigma_max)
     pure = torch.arange(batch) < round(settings.at_sigma_max * batch)
-    # a fifth of the sigma_max share is noised after all: the sampler's first step starts there
+    # a fifth of the sigma_max share is noised: the sampler's first step starts there
     noised = ~pure | (torch.arange(batch) % 5 == 0)
     return torch.where(pure, config.sigma_max, sigma), noised.to(torch.float32)
 
@@ -84,7 +84,7 @@ def diffusion_loss(model: Denoiser, batch: Batch, generator: torch.Generator, se
     noise = torch.randn(values.shape, generator=generator) * sigma.view(-1, 1, 1)
     noisy = (truth + noise) * (1 - given.mask) * noised.view(-1, 1, 1)
     raw, log_v = model.network(factor.c_in * noisy, factor.c_noise.view(-1), given)
-    # where nothing is noised the input is empty and the aim is the mean itself: c_skip would have nothing to skip
+    # without noise the input is empty and the target is the mean itself
     wanted = (truth - factor.c_skip * noisy) / factor.c_out
     error = (raw - wanted) ** 2
     ratio = (error.detach() * (-log_v).exp()).clamp(max=_RATIO_CLIP)
@@ -95,11 +95,11 @@ def diffusion_loss(model: Denoiser, batch: Batch, generator: torch.Generator, se
 
 
 def kept_windows(ratio: Tensor, target: Tensor, trim: float) -> Tensor:
-    """1.0 for windows that teach, 0.0 for the share `trim` with the highest mean of `ratio`: [batch, 1, 1].
+    """0.0 for the share `trim` of the windows with the highest mean of `ratio`, else 1.0: [batch, 1, 1].
 
     TabADM (Zamberg et al. 2023) rejects the samples of highest loss in each batch, as anomalies are learned last. Its
-    samples differ by noise level alone; here masks make some windows harder than others, so a window is judged not
-    by its loss but by its squared error over the variance the network expects. ratio, target: [batch, window, channel].
+    samples differ by noise level alone; here masks make some windows harder than others, so the criterion is not the
+    loss but the squared error over the predicted variance. ratio, target: [batch, window, channel].
     """
     if not 0 <= trim < 1:
         raise ValueError(f"trim: expected a share from 0 to below 1, found {trim}")
@@ -130,7 +130,7 @@ def fit(
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        # a short run must not average over its own random start
+        # a short run must not average over its random start
         decay = min(settings.ema_decay, (step + 1) / (step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(average, [parameter.detach() for parameter in parameters], 1 - decay)

@@ -116,7 +116,7 @@ def inject(
 
 
 def moving_channels(rows: Float32) -> Bool:
-    """bool [channel]: more than two different readings; channels of two (flags) where there are no others."""
+    """bool [channel]: more than two different readings; binary channels where there are no others."""
     kinds = np.array([_distinct(column) for column in rows.T], dtype=np.int64)
     return np.asarray(kinds > 2 if (kinds > 2).any() else kinds > 1)
 

@@ -1,4 +1,4 @@
-"""Windows of several series at once: into their sessions, and scores of slots out of them."""
+"""Windows of several series in one batch: into their sessions, and scores of slots out of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["WindowRun", "advance_batch"]
 
 @dataclass(frozen=True, slots=True)
 class WindowRun:
-    """Windows of one session one hop apart. Where the first does not follow the session's last one it stands alone."""
+    """Windows of one session, one hop apart. A first one that does not follow the session's last window is alone."""
 
     session: MemorySession
     windows: Sequence[Window]
@@ -37,15 +37,15 @@ class WindowRun:
 
     @property
     def batch_key(self) -> tuple[object, ...]:
-        """Runs of the same likeness may be taken together."""
-        told = [(each.emit_from - each.end_slot, each.emit_to - each.end_slot) for each in self.windows]
-        return (self.fresh, self.session.shape if self.fresh else self.session.batch_key, *told)
+        """Runs with the same key may be scored in one batch."""
+        spans = [(each.emit_from - each.end_slot, each.emit_to - each.end_slot) for each in self.windows]
+        return (self.fresh, self.session.shape if self.fresh else self.session.batch_key, *spans)
 
 
 def advance_batch(runs: Sequence[WindowRun], z_all: Float32, imputed: Sequence[Imputed]) -> list[list[ScoredSlots]]:
-    """Scores of the windows of runs of one likeness.
+    """Scores of the windows of runs with the same batch key.
 
-    z_all: float32 [run, window, steps, channel] z-scores; imputed: one per grating, its windows run by run.
+    z_all: float32 [run, window, steps, channel] z-scores; imputed: one per stripe mask, its windows run by run.
     """
     one, hop = runs[0].session, runs[0].session.hop
     sessions, count = [run.session for run in runs], len(runs[0].windows)
@@ -60,52 +60,55 @@ def advance_batch(runs: Sequence[WindowRun], z_all: Float32, imputed: Sequence[I
         for run in runs:
             run.session.clear(run.windows[0].end_slot, z.shape[2] // hop)
         rows = np.concatenate([z[:, 0, :-hop], rows], axis=1)
-    readings = [push_batch([each.signal for each in sessions], rows)]
+    distances = [push_batch([each.signal for each in sessions], rows)]
     if one.imputed is not None:
-        readings += _push_imputed([each.imputed for each in sessions if each.imputed is not None], z, imputed, hop)
-    if one.forecasts is not None:
-        _push_forecasts([each.forecasts for each in sessions if each.forecasts is not None], z, hop)
+        distances += _push_imputed([each.imputed for each in sessions if each.imputed is not None], z, imputed, hop)
+    if one.forecast is not None:
+        _push_forecast([each.forecast for each in sessions if each.forecast is not None], z, hop)
     for each, windows in zip(sessions, z_all, strict=True):
-        if each.flags is not None:
-            each.flags.push(windows[..., ~scored])
-    mean, std = _expected_rows(sessions, imputed, count)
+        if each.binary is not None:
+            each.binary.push(windows[..., ~scored])
+    mean, std = _imputed_rows(sessions, imputed, count)
     for run in runs:
         run.session.next_end = run.windows[-1].end_slot + hop
-    out = SlotScores(sessions, readings, mean, std).tell([run.windows for run in runs])
-    _trim(sessions, mean, std)
+    out = SlotScores(sessions, distances, mean, std).emit([run.windows for run in runs])
+    for at, session in enumerate(sessions):  # later slots need no more
+        session.mean.keep(mean[at])
+        session.std.keep(std[at])
+        session.trim()
     return out
 
 
 def _push_imputed(
-    parts: Sequence[ImputedState], z: Float32, imputed: Sequence[Imputed], hop: int
+    states: Sequence[ImputedState], z: Float32, imputed: Sequence[Imputed], hop: int
 ) -> list[list[MemoryDistance]]:
     shape = (*z.shape[:2], hop, z.shape[3])
-    stop = z.shape[2] - parts[0].context_blocks * hop
-    own, out = z[:, :, stop - hop : stop], []
+    stop = z.shape[2] - states[0].context_blocks * hop
+    readings, out = z[:, :, stop - hop : stop], []
     for number, each in enumerate(imputed):
-        scale = np.stack([part.scales[number] for part in parts])[:, None, None]
-        error = (own - each.mean.reshape(shape)) / scale
+        scale = np.stack([state.scales[number] for state in states])[:, None, None]
+        error = (readings - each.mean.reshape(shape)) / scale
         clipped = np.clip(error, -ERROR_CLIP, ERROR_CLIP).reshape(shape[0], -1, shape[3])
-        out.append(push_batch([part.tracks[number] for part in parts], clipped))
-    push_points([part.point for part in parts], error)
+        out.append(push_batch([state.memories[number] for state in states], clipped))
+    push_points([state.point for state in states], error)
     return out
 
 
-def _push_forecasts(parts: Sequence[ForecastState], z: Float32, hop: int) -> None:
-    coefficients = np.stack([part.coefficients for part in parts])[:, None]
-    spread = np.stack([part.spread for part in parts])[:, None, None]
-    # The lags, and as many again in which a missing reading may find the one before it.
+def _push_forecast(states: Sequence[ForecastState], z: Float32, hop: int) -> None:
+    coefficients = np.stack([state.coefficients for state in states])[:, None]
+    spread = np.stack([state.spread for state in states])[:, None, None]
+    # The lags, and as many again, in which the reading before a missing one can be found.
     wide = z[:, :, -(hop + 2 * LAGS) :].astype(np.float64)
     errors = forecast_errors(wide, coefficients, hop)
     errors /= spread
-    push_points([part.point for part in parts], errors.astype(np.float32))
+    push_points([state.point for state in states], errors.astype(np.float32))
 
 
-def _expected_rows(
+def _imputed_rows(
     sessions: Sequence[MemorySession], imputed: Sequence[Imputed], windows: int
 ) -> tuple[Float16, Float16]:
-    """Imputed means and deviations that are still known, the new ones behind them: float16 [session, block, hop,
-    channel]. Bands and expected values are told of them, no score."""
+    """The kept imputed means and deviations and the new ones behind them, float16 [session, block, hop, channel]; for
+    expected values and prediction intervals, not for scores."""
     mean, std = np.stack([each.mean.rows for each in sessions]), np.stack([each.std.rows for each in sessions])
     if not imputed:
         return mean, std
@@ -114,16 +117,3 @@ def _expected_rows(
         np.concatenate([mean, imputed[-1].mean.astype(np.float16).reshape(shape)], axis=1),
         np.concatenate([std, imputed[-1].std.astype(np.float16).reshape(shape)], axis=1),
     )
-
-
-def _trim(sessions: Sequence[MemorySession], mean: Float16, std: Float16) -> None:
-    """Keeps what later slots need: no slot before a window is told by it."""
-    for at, session in enumerate(sessions):
-        session.mean.keep(mean[at])
-        session.std.keep(std[at])
-        if session.imputed is not None:
-            session.imputed.point.trim()
-        if session.forecasts is not None:
-            session.forecasts.point.trim()
-        if session.flags is not None:
-            session.flags.trim()

@@ -1,4 +1,4 @@
-"""What sessions of one likeness say of their slots, once their windows are in."""
+"""Scores of slots, emitted by sessions of one batch once their windows are pushed."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from stream_ad_models.scorer.session import MemorySession
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 __all__ = ["SlotScores"]
 
 
 @dataclass(frozen=True, slots=True)
 class SlotScores:
-    """What is known of sessions of one likeness once their windows are in, [session, ...] throughout.
+    """State of a batch of sessions after their windows are pushed, [session, ...] throughout.
 
-    readings: per track (the signal's, then one per grating) and memory. mean, std: of the imputed rows that are still
-    known, float16 [session, block, hop, channel].
+    distances: per memory state (the signal's, then one per stripe mask) and memory. mean, std: the kept imputed rows,
+    float16 [session, block, hop, channel].
     """
 
     sessions: Sequence[MemorySession]
-    readings: Sequence[Sequence[MemoryDistance]]
+    distances: Sequence[Sequence[MemoryDistance]]
     mean: NDArray[np.float16]
     std: NDArray[np.float16]
 
-    def tell(self, windows: Sequence[Sequence[Window]]) -> list[list[ScoredSlots]]:
-        """All slots at once: `wanted` blocks, each looking no further than its own window's end. Blocks are numbered
-        as the first session does."""
+    def emit(self, windows: Sequence[Sequence[Window]]) -> list[list[ScoredSlots]]:
+        """All slots at once: the `wanted` blocks, each using nothing after its own window's end. Blocks are numbered
+        as the first session numbers them."""
         one, hop = self.sessions[0], self.sessions[0].hop
         own = windows[0]
         spans = [range(w.emit_from // hop, -(-w.emit_to // hop) if w.emit_to > w.emit_from else 0) for w in own]
@@ -43,11 +44,11 @@ class SlotScores:
         known = np.repeat([(w.end_slot + 1) // hop - 1 for w in own], [len(span) for span in spans])
         rows = len(wanted) * hop
         if not rows:
-            return [[_nothing(each, one.channels) for each in its] for its in windows]
-        values, parts = self._maps(wanted, known)
+            return [[_no_slots(window, one.channels) for window in mine] for mine in windows]
+        values, parts = self._components(wanted, known)
         raw = ScoreCombiner.stacked([each.combiner for each in self.sessions]).raw(values).reshape(-1, rows)
-        bands = self._bands(*self._expected(wanted, known - one.context, (own[-1].end_slot + 1) // hop - 1))
-        shown = one.normaliser.scored if one.flags is None else np.ones(one.channels, np.bool_)
+        intervals = self._intervals(*self._imputed(wanted, known - one.context, (own[-1].end_slot + 1) // hop - 1))
+        shown = one.normaliser.scored if one.binary is None else np.ones(one.channels, np.bool_)
         shares = attribution(parts.reshape(-1, parts.shape[3]), shown).reshape(-1, rows, one.channels)
         out: list[list[ScoredSlots]] = [[] for _ in windows]
         at = 0
@@ -55,56 +56,52 @@ class SlotScores:
             begin = at + (first.emit_from - span.start * hop if span else 0)
             here = slice(begin, begin + max(first.emit_to - first.emit_from, 0))
             at += len(span) * hop
-            for series, its in enumerate(windows):
-                expected, lower, upper = (each[series, here] for each in bands)
-                told = ScoredSlots(
-                    its[number].emit_from, raw[series, here], expected, lower, upper, shares[series, here]
-                )
-                out[series].append(told)
+            for series, mine in enumerate(windows):
+                expected, lower, upper = (each[series, here] for each in intervals)
+                slots = raw[series, here], expected, lower, upper, shares[series, here]
+                out[series].append(ScoredSlots(mine[number].emit_from, *slots))
         return out
 
-    def _maps(self, wanted: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[list[Float64], Float32]:
-        """Every map's values [session, n, hop] in the order of `fit`, and what the memories lay to each scored channel
-        [session, n, hop, channel]; with flags, to all channels."""
+    def _components(self, wanted: Int64, known: Int64) -> tuple[list[Float64], Float32]:
+        """Every component's values [session, n, hop] in the order of `fit`, and each channel's part in the memories'
+        [session, n, hop, channel]: scored channels, or all if some are binary."""
         one = self.sessions[0]
-        tracks = [(one.signal, known)]
-        if one.imputed is not None:
-            tracks += [(each, known - one.context) for each in one.imputed.tracks]
+        untils = [known, *(known - one.context for _ in one.memory_states[1:])]
         weights = np.stack([each.combiner.weights for each in self.sessions]).astype(np.float32)[..., None, None, None]
         values: list[Float64] = []
         parts: Float32 | None = None
-        for (track, until), readings in zip(tracks, self.readings, strict=True):
-            for alignment, reading in zip(track.alignments, readings, strict=True):
-                around = alignment.gather(reading, wanted, track.next_block - len(reading), until)
+        for state, until, of_state in zip(one.memory_states, untils, self.distances, strict=True):
+            for alignment, distances in zip(state.alignments, of_state, strict=True):
+                around = alignment.gather(distances, wanted, state.next_block - len(distances), until)
                 part = weights[:, len(values)] * alignment.parts(around)
                 parts = part if parts is None else np.add(parts, part, out=parts)
                 values.append(alignment.values(around))
         if one.imputed is not None:
             points = [each.imputed.point for each in self.sessions if each.imputed is not None]
             values.append(point_values(points, wanted, known - one.context))
-        if one.forecasts is not None:
-            points = [each.forecasts.point for each in self.sessions if each.forecasts is not None]
+        if one.forecast is not None:
+            points = [each.forecast.point for each in self.sessions if each.forecast is not None]
             values.append(point_values(points, wanted, known))
         assert parts is not None
-        if one.flags is not None:
-            said, own = self._flags(one.flags.next_block, wanted, known)
+        if one.binary is not None:
+            surprise, of_binary = self._binary(one.binary.next_block, wanted, known)
             every = np.zeros((*parts.shape[:3], one.channels), np.float32)
             every[..., one.normaliser.scored] = parts
-            every[..., ~one.normaliser.scored] = weights[:, len(values)] * own
-            values.append(said)
+            every[..., ~one.normaliser.scored] = weights[:, len(values)] * of_binary
+            values.append(surprise)
             parts = every
         return values, parts
 
-    def _flags(self, next_block: int, wanted: NDArray[np.int64], known: NDArray[np.int64]) -> tuple[Float64, Float32]:
-        """What flags say [session, n, hop] and each one's part [session, n, hop, flag]."""
-        tracks = [each.flags for each in self.sessions if each.flags is not None]
-        apart = [track.next_block - next_block for track in tracks]  # each session numbers its blocks itself
-        told = [track.values(wanted + by, known + by) for track, by in zip(tracks, apart, strict=True)]
-        return np.stack([values for values, _ in told]), np.stack([parts for _, parts in told])
+    def _binary(self, next_block: int, wanted: Int64, known: Int64) -> tuple[Float64, Float32]:
+        """Surprise of the binary channels [session, n, hop] and each one's part [session, n, hop, channel]."""
+        states = [each.binary for each in self.sessions if each.binary is not None]
+        shifts = [state.next_block - next_block for state in states]  # each session numbers its blocks itself
+        found = [state.values(wanted + by, known + by) for state, by in zip(states, shifts, strict=True)]
+        return np.stack([values for values, _ in found]), np.stack([parts for _, parts in found])
 
-    def _expected(self, wanted: NDArray[np.int64], known: NDArray[np.int64], last: int) -> tuple[Float32, Float32]:
-        """Imputed mean and band's half-width in z-scores [session, n * hop, scored]; 0 and one deviation where none is
-        in. last: the block that the last window ends with."""
+    def _imputed(self, wanted: Int64, known: Int64, last: int) -> tuple[Float32, Float32]:
+        """Imputed mean and half-width of the interval, z-scores [session, n * hop, scored]; 0 and one deviation for
+        blocks that are not imputed. last: the block that the last window ends with."""
         one = self.sessions[0]
         first = last - one.context + 1 - self.mean.shape[1]
         inside = (wanted >= first) & (wanted <= known)
@@ -113,11 +110,11 @@ class SlotScores:
         mean[:, inside] = self.mean[:, wanted[inside] - first]
         half[:, inside] = self.std[:, wanted[inside] - first]
         if one.imputed is not None:
-            half *= np.stack([each.imputed.bands for each in self.sessions if each.imputed is not None])[:, None, None]
+            half *= np.stack([each.imputed.intervals for each in self.sessions if each.imputed])[:, None, None]
         flat = (shape[0], -1, shape[3])
         return mean.reshape(flat), half.reshape(flat)
 
-    def _bands(self, mean: Float32, half: Float32) -> tuple[Float32, Float32, Float32]:
+    def _intervals(self, mean: Float32, half: Float32) -> tuple[Float32, Float32, Float32]:
         """expected, lower and upper in the units of the input, float32 [session, slot, channel]."""
         normalisers = [each.normaliser for each in self.sessions]
         centre, scale, low, high, constant = (
@@ -129,12 +126,12 @@ class SlotScores:
         if self.sessions[0].imputed is not None:
             scored = normalisers[0].scored
             moving = ~constant[..., scored]  # a constant's expected value is the constant
-            for told, z in ((expected, mean), (lower, mean - half), (upper, mean + half)):
+            for out, z in ((expected, mean), (lower, mean - half), (upper, mean + half)):
                 restored = z * scale[..., scored] + centre[..., scored]
-                told[..., scored] = np.where(moving, restored, told[..., scored])
+                out[..., scored] = np.where(moving, restored, out[..., scored])
         return expected, lower, upper
 
 
-def _nothing(window: Window, channels: int) -> ScoredSlots:
+def _no_slots(window: Window, channels: int) -> ScoredSlots:
     empty = np.empty((0, channels), np.float32)
     return ScoredSlots(window.emit_from, np.empty(0), empty, empty, empty, empty)

@@ -1,7 +1,6 @@
-"""One step ahead by a line: each channel from its own last 16 readings, by least squares on the history.
+"""Linear forecast one step ahead: each channel from its last 16 readings, by ridge regression on the history.
 
-What a forecast leaves unexplained shows short events on few of many channels, which a distance over all channels
-drowns: without this part the SMD machines of the published benchmark fall from .58 to .45 (VUS-PR, docs/accuracy.md).
+Its errors show short events on few of many channels, which a distance over all channels averages out (ADR 22).
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ Float64 = NDArray[np.float64]
 __all__ = ["LAGS", "fit_forecast", "forecast", "forecast_errors", "held_out_errors"]
 
 LAGS = 16
-_MOST_ROWS = 4096  # of the history, the latest: more tell a line over 16 lags nothing new
-_RIDGE = 1e-4  # per row: a perfectly periodic channel has no single line
+_MOST_ROWS = 4096  # of the history, the latest: enough for 17 coefficients
+_RIDGE = 1e-4  # per row: the coefficients of a perfectly periodic channel are not unique
 
 
 def fit_forecast(z: Float64) -> Float64:
     """z-scores [n, channel], NaN = no reading -> coefficients [1 + LAGS, channel]: the constant, then lag 1, 2 ..."""
-    recent = _carried(z[-_MOST_ROWS:])
-    out = np.zeros((1 + LAGS, recent.shape[1]))
-    if len(recent) <= LAGS + 1:
+    online = _carried(z[-_MOST_ROWS:])
+    out = np.zeros((1 + LAGS, online.shape[1]))
+    if len(online) <= LAGS + 1:
         return out
-    for channel, values in enumerate(recent.T):
+    for channel, values in enumerate(online.T):
         windows = np.lib.stride_tricks.sliding_window_view(values, LAGS + 1)
         inputs = np.concatenate([np.ones((len(windows), 1)), windows[:, -2::-1]], axis=1)
         gram = inputs.T @ inputs
@@ -34,8 +33,8 @@ def fit_forecast(z: Float64) -> Float64:
 
 
 def forecast(z: Float64, coefficients: Float64, last: int | None = None) -> Float64:
-    """Each row (the `last` ones) from those before it, [..., n, channel]; where a reading is missing the last one
-    stands for it. coefficients: [..., 1 + LAGS, channel], their leading axes those of z."""
+    """Each row (or the `last` ones) from those before it, [..., n, channel]; the last reading replaces missing ones.
+    coefficients: [..., 1 + LAGS, channel], their leading axes those of z."""
     steps = z.shape[-2]
     begin = 0 if last is None else steps - last
     filled = _carried(z)
@@ -51,8 +50,7 @@ def forecast(z: Float64, coefficients: Float64, last: int | None = None) -> Floa
 
 
 def forecast_errors(z: Float64, coefficients: Float64, last: int | None = None) -> Float64:
-    """Signed errors [..., n, channel] (of the `last` rows); NaN = no reading there or none just before, from which
-    hardly anything could be said."""
+    """Signed errors [..., n, channel] (or of the `last` rows); NaN where this reading or the one before is missing."""
     begin = 0 if last is None else z.shape[-2] - last
     error = z[..., begin:, :] - forecast(z, coefficients, last)
     if begin == 0:
@@ -64,14 +62,14 @@ def forecast_errors(z: Float64, coefficients: Float64, last: int | None = None) 
 
 
 def held_out_errors(z: Float64) -> Float64:
-    """Signed errors [n, channel] of each half of the history under the other half's line."""
+    """Signed errors [n, channel] of each half of the history by the other half's coefficients."""
     middle = len(z) // 2
     first, second = fit_forecast(z[:middle]), fit_forecast(z[middle:])
     return np.concatenate([forecast_errors(z, second)[:middle], forecast_errors(z, first)[middle:]])
 
 
 def _carried(z: Float64) -> Float64:
-    """The last reading in the place of a missing one, the first one before it, the centre where there is none."""
+    """Missing readings replaced by the last one, by the first one before it, by 0 in a channel without any."""
     present = ~np.isnan(z)
     if present.all():
         return z

@@ -1,7 +1,8 @@
-"""The product's scorers: memories of the signal, of what a diffusion imputer leaves unexplained, and a forecast.
+"""The product's scorers: memories of the signal and of a diffusion imputer's errors, a forecast, binary channels.
 
-Every reading of a window is imputed from the others under complementary gratings; the signed errors and the signal
-itself are read, at several lengths, against memories of the series' own normal windows (parts.py, memory.py, head.py).
+Every reading of a window is imputed from the others under complementary stripe masks; the errors and the signal itself
+are compared, at several lengths, with memories of the series' normal windows (components.py, window_memory.py), and
+the components are combined into one score (combine.py).
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_ad.errors import ConfigError, DataError, ModelError
+from stream_ad.errors import ConfigError, ModelError
 from stream_ad.ports import Fitted, ScoredSlots, Session, Window
 from stream_ad_models.defaults import DELAY_STEPS, HOP_STEPS, WINDOW_STEPS
 from stream_ad_models.imputer.block_imputer import WindowImputer
 from stream_ad_models.imputer.imputer import UniversalImputer
 from stream_ad_models.memory.features import LEVELS, SHAPE, SPECTRUM, FeatureSet
-from stream_ad_models.memory.tracker import growth_blocks
+from stream_ad_models.memory.tracker import online_memory_blocks
 from stream_ad_models.memory.window_stats import check_lengths
+from stream_ad_models.scorer.base import WindowScorer, check_steps
 from stream_ad_models.scorer.batching import WindowRun, advance_batch
 from stream_ad_models.scorer.combine import ScoreCombiner
 from stream_ad_models.scorer.components import BinaryComponent, ForecastComponent, ImputedComponent, SignalComponent
@@ -34,20 +36,19 @@ __all__ = ["ImputationScorer", "MemoryScorer"]
 CONTEXT_STEPS = 16
 CAPACITY = 96
 _FORMAT = 9
-_GROUP = 16, 256  # windows scored at once, at least and at most
-_GROUP_VALUES = 4096  # of these windows times channels: what is worked out of them stays inside the processor's cache
-_UNSEEN = 2.0  # normal rows over a threshold of 1 a week, 128 rows of history: 17% without it, 4% with; 512: 1.6%, .4%
+_GROUP = 16, 256  # windows per batch, at least and at most
+_GROUP_VALUES = 4096  # windows times channels per batch: intermediate results stay in the processor's cache
+_UNSEEN = 2.0  # allowance for windows that a short history did not show (ADR 22)
 
 
-class ImputationScorer:
-    """Scorer over the imputer's errors, the signal and a forecast. Thread-safe but for its sessions.
+class ImputationScorer(WindowScorer):
+    """Scorer over the imputer's errors, the signal, a forecast and binary channels. Thread-safe but for its sessions.
 
-    delay_steps: later slots a slot waits for (a multiple of the hop; a slot waits up to hop_steps - 1 more);
-    context_steps: how many of these the imputer sees (16 where that is possible); gratings: widths of the gratings,
-    the last one gives the expected values; capacity: windows stored of each length; families: sets of the signal's
-    features; forecasts: whether the forecast's errors count; flags: whether the surprise of channels of 0 and 1 does
-    (flags.py); grows: whether a stream's own windows come to count as normal (tracks.py).
-    imputer None: the rest of the score alone.
+    imputer: None = without its component; delay_steps: later slots that a slot waits for (a multiple of the hop; it
+    waits up to hop_steps - 1 more); context_steps: how many of these the imputer sees (16 if possible); stripes: widths
+    of the stripe masks, the last one gives the expected values; capacity: windows stored per length; feature_sets: of
+    the signal; forecast, binary_channels: whether these components count; online_memory: whether the stream's windows
+    are stored too.
     """
 
     def __init__(
@@ -58,32 +59,29 @@ class ImputationScorer:
         delay_steps: int = DELAY_STEPS,
         context_steps: int | None = None,
         stripes: Sequence[int] = (16,),
-        families: Sequence[FeatureSet] = (LEVELS, SPECTRUM, SHAPE),
+        feature_sets: Sequence[FeatureSet] = (LEVELS, SPECTRUM, SHAPE),
         capacity: int = CAPACITY,
-        forecasts: bool = True,
-        flags: bool = True,
-        grows: bool = True,
+        forecast: bool = True,
+        binary_channels: bool = True,
+        online_memory: bool = True,
     ) -> None:
-        self._imputer = imputer
-        self._window = imputer.window_steps if imputer is not None else WINDOW_STEPS
-        if hop_steps < 1 or self._window % hop_steps:
-            raise ConfigError(f"hop_steps: expected a divisor of the window's {self._window}, found {hop_steps}")
-        self._families, self._grows = tuple(family.with_hop(hop_steps) for family in families), grows
-        for family in self._families:
-            check_lengths(family.lengths, hop_steps)
+        window = imputer.window_steps if imputer is not None else WINDOW_STEPS
+        if hop_steps < 1 or window % hop_steps:
+            raise ConfigError(f"hop_steps: expected a divisor of the window's {window}, found {hop_steps}")
+        super().__init__(hop_steps, delay_steps, most_delay=window - hop_steps, window_steps=window)
+        feature_sets = [each.with_hop(hop_steps) for each in feature_sets]
+        for each in feature_sets:
+            check_lengths(each.lengths, hop_steps)
         if context_steps is None:
             context_steps = min(CONTEXT_STEPS, delay_steps) // hop_steps * hop_steps
-        bound = self._window - hop_steps
-        for word, steps, most in (("delay_steps", delay_steps, bound), ("context_steps", context_steps, delay_steps)):
-            if steps % hop_steps or not 0 <= steps <= most:
-                raise ConfigError(f"{word}: expected a multiple of {hop_steps} from 0 to {most}, found {steps}")
-        self._hop, self._delay = hop_steps, delay_steps
-        self._context = context_steps if imputer is not None else 0
-        ahead = delay_steps // hop_steps
-        self._signal = SignalComponent(self._families, hop_steps, ahead, capacity=capacity, grows=grows)
-        self._forecast = ForecastComponent(hop_steps, ahead) if forecasts else None
-        self._flags = BinaryComponent(hop_steps, ahead) if flags else None
-        self._lookback = self._find_lookback()
+        check_steps("context_steps", context_steps, hop_steps, delay_steps)
+        context = context_steps if imputer is not None else 0
+        look_ahead = delay_steps // hop_steps
+        self._signal = SignalComponent(
+            feature_sets, hop_steps, look_ahead, capacity=capacity, online_memory=online_memory
+        )
+        self._forecast = ForecastComponent(hop_steps, look_ahead) if forecast else None
+        self._binary = BinaryComponent(hop_steps, look_ahead) if binary_channels else None
         self._imputed = None
         self._stripes = tuple(stripes) if imputer is not None else ()
         if imputer is not None:
@@ -91,68 +89,42 @@ class ImputationScorer:
                 imputer,
                 stripes,
                 hop_steps,
-                ahead,
-                context_blocks=self._context // hop_steps,
+                look_ahead,
+                context_blocks=context // hop_steps,
                 capacity=capacity,
-                grows=grows,
+                online_memory=online_memory,
             )
-
-    @property
-    def name(self) -> str:
-        if self._imputer is None:
-            return "memory"
-        return "universal" if isinstance(self._imputer, UniversalImputer) else "group"
-
-    @property
-    def version(self) -> str:
-        model = self._imputer.version if self._imputer is not None else "none"
-        stripes = ".".join(map(str, self._stripes)) or "none"
-        families = ".".join(family.name for family in self._families)
-        further = {"forecast": self._forecast, "flags": self._flags, "grows": self._grows}
-        parts = "-".join([families, *(name for name, part in further.items() if part)])
-        return f"{_FORMAT}-{model}-h{self._hop}-d{self._delay}-c{self._context}-g{stripes}-{parts}"
-
-    @property
-    def window_steps(self) -> int:
-        return self._window
-
-    @property
-    def hop_steps(self) -> int:
-        return self._hop
-
-    @property
-    def delay_steps(self) -> int:
-        return self._delay
-
-    @property
-    def lookback_steps(self) -> int:
-        """The delay, the oldest window a slot is placed by, those that still count as normal for it, and the imputer's
-        view of the first row of these."""
-        return self._lookback
-
-    def _find_lookback(self) -> int:
-        oldest = max(*(family.lengths[-1] for family in self._families), LEVELS.lengths[-1], BACK_STEPS)
-        grown = sum(growth_blocks(self._hop)) * self._hop if self._grows else 0
-        return self._delay + self._hop + oldest + grown + self._window - self._context
+        kind = "universal" if isinstance(imputer, UniversalImputer) else "group"
+        self.name = "memory" if imputer is None else kind
+        further = {"forecast": forecast, "flags": binary_channels, "grows": online_memory}
+        sets = ".".join(each.name for each in feature_sets)
+        parts = "-".join([sets, *(name for name, part in further.items() if part)])
+        masks = ".".join(map(str, self._stripes)) or "none"
+        model = imputer.version if imputer is not None else "none"
+        self.version = f"{_FORMAT}-{model}-h{hop_steps}-d{delay_steps}-c{context}-g{masks}-{parts}"
+        # The delay, the oldest window that a slot's value is read from, the windows in its online memory, and the
+        # imputer's view of the first row of these.
+        oldest = max(*(each.lengths[-1] for each in feature_sets), LEVELS.lengths[-1], BACK_STEPS)
+        online = sum(online_memory_blocks(hop_steps)) * hop_steps if online_memory else 0
+        self.lookback_steps = delay_steps + hop_steps + oldest + online + window - context
 
     # ---- history
 
     def fit(self, history: Float32) -> Fitted:
-        if history.ndim != 2 or len(history) < self._window:
-            raise DataError(f"history: expected at least {self._window} rows, found shape {list(history.shape)}")
+        self.check_history(history)
         normaliser = Normaliser.fit(history)
-        z = normaliser.apply(history[len(history) % self._hop :])
+        z = normaliser.apply(history[len(history) % self.hop_steps :])
         signal = z[:, normaliser.scored]
-        inner = self._imputed.inner(len(z) // self._hop) if self._imputed else slice(None)
+        inner = self._imputed.inner(len(z) // self.hop_steps) if self._imputed else slice(None)
         learned = self._signal.learn(signal).of_blocks(inner)
         if self._imputed is not None:
             learned = learned.then(self._imputed.learn(z, normaliser.scored))
         if self._forecast is not None:
             learned = learned.then(self._forecast.learn(signal).of_blocks(inner))
-        if self._flags is not None:
-            learned = learned.then(self._flags.learn(z, normaliser).of_blocks(inner))
+        if self._binary is not None:
+            learned = learned.then(self._binary.learn(z, normaliser).of_blocks(inner))
         combiner = ScoreCombiner.fit(learned.values, learned.weights)
-        # A short history holds few independent windows, and the largest of few distances is not yet the edge of normal.
+        # A short history holds few independent windows: its largest distances underestimate those of normal data.
         lengths = np.array([length for length in LEVELS.lengths if len(z) >= length])
         unseen = float(np.mean(np.log1p(_UNSEEN * lengths / len(z))))
         raw = combiner.raw([each + unseen for each in learned.values])
@@ -162,7 +134,7 @@ class ImputationScorer:
 
     def open(self, arrays: Arrays) -> MemorySession:
         parts = [part for part in (self._signal, self._imputed, self._forecast) if part is not None]
-        if missing := [name for part in parts for name in part.needed() if name not in arrays]:
+        if missing := [name for part in parts for name in part.needed if name not in arrays]:
             raise ModelError(f"profile: expected arrays of scorer {self.name} {self.version}, found no {missing[0]}")
         normaliser = Normaliser.from_arrays(arrays)
         return MemorySession(
@@ -171,11 +143,11 @@ class ImputationScorer:
             self._signal.open(arrays),
             self._imputed.open(arrays) if self._imputed is not None else None,
             self._forecast.open(arrays) if self._forecast is not None else None,
-            self._flags.open(arrays, normaliser) if self._flags is not None else None,
+            self._binary.open(arrays, normaliser) if self._binary is not None else None,
         )
 
     def score(self, batch: Sequence[tuple[Session, Window]]) -> list[ScoredSlots]:
-        """Windows of several sessions are taken together where these are at the same point of their course."""
+        """Windows of several sessions are scored in one batch where their batch keys are equal."""
         results: dict[int, ScoredSlots] = {}
         queues = self._runs(batch)
         while queues:
@@ -191,7 +163,7 @@ class ImputationScorer:
     def _score_group(
         self, batch: Sequence[tuple[Session, Window]], group: Sequence[list[int]], results: dict[int, ScoredSlots]
     ) -> None:
-        """As many runs of one likeness at once as the processor's cache holds."""
+        """Runs with the same batch key, as many at once as fit the processor's cache."""
         channels = batch[group[0][0]][0].channels
         together = max(min(max(_GROUP_VALUES // channels, _GROUP[0]), _GROUP[1]) // len(group[0]), 1)
         for at in range(0, len(group), together):
@@ -200,35 +172,29 @@ class ImputationScorer:
             scored = runs[0].session.normaliser.scored
             rows = np.stack([window.rows for run in runs for window in run.windows])
             z = apply_batch([run.session.normaliser for run in runs for _ in run.windows], rows)
-            stripes = self._stripes if self._imputed else ()
-            imputed = [self._imputed.blocks.impute([(z, scored)], each)[0] for each in stripes] if self._imputed else []
-            told = advance_batch(runs, z.reshape(len(runs), -1, *z.shape[1:]), imputed)
-            for numbers, slots in zip(some, told, strict=True):
+            imputed = [self._imputed.blocks.impute(z, scored, each) for each in self._stripes if self._imputed]
+            scores = advance_batch(runs, z.reshape(len(runs), -1, *z.shape[1:]), imputed)
+            for numbers, slots in zip(some, scores, strict=True):
                 results.update(zip(numbers, slots, strict=True))
 
     def _runs(self, batch: Sequence[tuple[Session, Window]]) -> list[list[list[int]]]:
-        """Per session, its windows' places in the batch cut where they are not one hop apart, where a session begins
-        anew, and before they meet themselves in the growing memory."""
-        most = growth_blocks(self._hop)[0]
+        """Splits each session's windows (places in the batch) into runs that may be scored in one batch: consecutive by
+        one hop, not across a session reset, and no longer than the online memory's gap (a window must not find
+        itself)."""
+        most = online_memory_blocks(self.hop_steps)[0]
         queues: dict[int, list[list[int]]] = {}
         ends: dict[int, int] = {}
         alone: set[int] = set()  # sessions whose last run is a first window
         for at, (session, window) in enumerate(batch):
-            if not isinstance(session, MemorySession):
-                raise TypeError(
-                    f"session: expected one that {type(self).__name__}.open returned, found {type(session)}"
-                )
-            expected = (self._window, session.channels)
-            if window.rows.shape != expected:
-                raise DataError(f"window: expected shape {list(expected)}, found {list(window.rows.shape)}")
-            own = id(session)
-            queue = queues.setdefault(own, [])
-            follows = window.end_slot == ends.get(own, session.next_end)
-            if not queue or not follows or own in alone or len(queue[-1]) == most:
+            mine = self.check_window(session, window, MemorySession)
+            key = id(session)
+            queue = queues.setdefault(key, [])
+            follows = window.end_slot == ends.get(key, mine.next_end)
+            if not queue or not follows or key in alone or len(queue[-1]) == most:
                 queue.append([])
-            alone.discard(own) if follows else alone.add(own)
+            alone.discard(key) if follows else alone.add(key)
             queue[-1].append(at)
-            ends[own] = window.end_slot + self._hop
+            ends[key] = window.end_slot + self.hop_steps
         return list(queues.values())
 
 
@@ -239,15 +205,15 @@ def _run(batch: Sequence[tuple[Session, Window]], numbers: Sequence[int]) -> Win
 
 
 class MemoryScorer(ImputationScorer):
-    """The memory of the signal's levels alone, nothing grown, no network: the row every table of accuracy carries."""
+    """The signal's levels alone, without imputer and online memory: the reference row of the accuracy tables."""
 
     def __init__(self, *, hop_steps: int = HOP_STEPS, delay_steps: int = DELAY_STEPS) -> None:
         super().__init__(
             None,
             hop_steps=hop_steps,
             delay_steps=delay_steps,
-            families=(LEVELS,),
-            forecasts=False,
-            flags=False,
-            grows=False,
+            feature_sets=(LEVELS,),
+            forecast=False,
+            binary_channels=False,
+            online_memory=False,
         )

@@ -1,7 +1,7 @@
-"""Per-channel z-scores learned from history: what every part of a scorer works on.
+"""Per-channel z-scores learned from the history: the input of every component of a scorer.
 
-Robust where it must be: a channel that never moved gets a scale from its own size, so that its first move shows; a
-flag (only 0 and 1, not always 1) is never scored: scoring all channels alike took VUS-PR from .81 to .46 on MSL, SMAP.
+A constant channel gets a scale from its level, so that its first move shows. Binary channels (only 0 and 1, not always
+1) are not scored here but by binary_channels.py (ADR 22).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Float64 = NDArray[np.float64]
 
 __all__ = ["Normaliser", "apply_batch"]
 
-_CLIP = 100.0  # z-scores beyond this say no more, and would drown the other channels
-_CONSTANT_SCALE = 0.05  # of a constant's own size
-_SMALLEST_SCALE = 1e-4  # of the median's size: below it a spread is rounding
+_CLIP = 100.0  # larger z-scores carry no more information, and would dominate the other channels
+_CONSTANT_SCALE = 0.05  # times the constant's size
+_SMALLEST_SCALE = 1e-4  # times the median's size: a smaller spread is rounding
 _TINY = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Normaliser:
     """Per channel, all [channel]: float64 centre and scale (units of the input), low and high (range of the history),
-    bool constant (never moved in the history) and scored (False: a flag, or no reading in the history).
+    bool constant (never moved in the history) and scored (False: binary, or no reading in the history).
     """
 
     centre: Float64
@@ -46,7 +46,7 @@ class Normaliser:
         if not present.any():
             raise DataError(f"history: expected readings, found none in {history.shape[0]} x {history.shape[1]}")
         seen = present.any(axis=0)
-        values[0, ~seen] = 0.0  # keeps the nan-functions below silent; such a channel is not scored
+        values[0, ~seen] = 0.0  # silences the nan-functions below; such a channel is not scored
         centre, spread = np.nanmedian(values, axis=0), np.nanstd(values, axis=0)
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         constant = low == high
@@ -55,9 +55,9 @@ class Normaliser:
             np.maximum(_CONSTANT_SCALE * np.abs(centre), _TINY),
             np.maximum(spread, _SMALLEST_SCALE * np.abs(centre)),
         )
-        flag = np.all(~present | (values == 0) | (values == 1), axis=0) & ~(constant & (centre == 1))
-        scored = seen & ~flag
-        # Nothing but flags: then they are the signal.
+        binary = np.all(~present | (values == 0) | (values == 1), axis=0) & ~(constant & (centre == 1))
+        scored = seen & ~binary
+        # Only binary channels: then they are the signal.
         return cls(centre, scale, low, high, np.asarray(constant), scored if scored.any() else np.asarray(seen))
 
     def apply(self, rows: Float32) -> Float32:
@@ -66,7 +66,7 @@ class Normaliser:
         return np.clip(z, -_CLIP, _CLIP).astype(np.float32)
 
     def restore(self, z: Float32 | Float64, channels: NDArray[np.bool_] | None = None) -> Float32:
-        """z-scores [..., channel] back in the units of the input; `channels` picks the columns that z holds."""
+        """z-scores [..., channel] in the units of the input; `channels` selects the columns that z holds."""
         pick = slice(None) if channels is None else channels
         return np.asarray(z * self.scale[pick] + self.centre[pick], dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""The running state of one series inside a memory scorer."""
+"""The running state of one series inside an imputation scorer."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ ERROR_CLIP = 50.0
 
 @dataclass(frozen=True, slots=True)
 class ImputedState:
-    """What a session knows of the imputer's errors.
+    """State over the imputer's errors.
 
-    tracks: one memory per grating; scales: per grating, float32 [scored channel]; point: the last grating's errors
-    point by point; context_blocks: by how many blocks an imputation lags behind its window's end; bands: half-width of
-    the band in standard deviations, float32 [scored channel].
+    memories: one per stripe mask; scales: per stripe mask, float32 [scored channel]; point: the last stripe mask's
+    errors point by point; context_blocks: how far an imputed block lies before its window's end; intervals: half-width
+    of the prediction interval in standard deviations, float32 [scored channel].
     """
 
-    tracks: Sequence[MemoryState]
+    memories: Sequence[MemoryState]
     scales: Sequence[Float32]
     point: PointErrorState
     context_blocks: int
-    bands: Float32
+    intervals: Float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class ForecastState:
 
 
 class MemorySession:
-    """Rings of the memories and of the imputed rows; rebuilt from rows alone."""
+    """States of the components and ring buffers of the imputed rows; can be rebuilt from rows alone."""
 
     def __init__(
         self,
@@ -58,12 +58,11 @@ class MemorySession:
         combiner: ScoreCombiner,
         signal: MemoryState,
         imputed: ImputedState | None,
-        forecasts: ForecastState | None,
-        flags: BinaryChannelState | None,
+        forecast: ForecastState | None,
+        binary: BinaryChannelState | None,
     ) -> None:
-        self.normaliser = normaliser
-        self.combiner, self.signal, self.imputed, self.forecasts = combiner, signal, imputed, forecasts
-        self.flags = flags
+        self.normaliser, self.combiner = normaliser, combiner
+        self.signal, self.imputed, self.forecast, self.binary = signal, imputed, forecast, binary
         self.hop = signal.hop
         self.context = imputed.context_blocks if imputed else 0
         self.next_end: int | None = None
@@ -76,30 +75,40 @@ class MemorySession:
         return len(self.normaliser.centre)
 
     @property
+    def memory_states(self) -> Sequence[MemoryState]:
+        return (self.signal, *(self.imputed.memories if self.imputed else ()))
+
+    @property
     def shape(self) -> tuple[object, ...]:
-        """What the profile alone decides: sessions of one shape may begin together."""
-        tracks = [self.signal, *(self.imputed.tracks if self.imputed else ())]
-        return (self._scored, *(len(memory.lengths) for track in tracks for memory in track.memories))
+        """Depends on the profile alone: sessions of one shape may start in one batch."""
+        return (self._scored, *(len(each.lengths) for state in self.memory_states for each in state.memories))
 
     @property
     def batch_key(self) -> tuple[object, ...]:
-        """Sessions of one likeness may go on together."""
-        tracks = [self.signal, *(self.imputed.tracks if self.imputed else ())]
-        points = [part.point.batch_key for part in (self.imputed, self.forecasts) if part is not None]
-        return (self.shape, len(self.mean), *(track.batch_key for track in tracks), *points)
+        """Started sessions with the same key may be scored in one batch."""
+        points = [part.point.batch_key for part in (self.imputed, self.forecast) if part is not None]
+        return (self.shape, len(self.mean), *(state.batch_key for state in self.memory_states), *points)
 
     def clear(self, end_slot: int, window_blocks: int) -> None:
         """Forgets everything; the next window ends at `end_slot`."""
         block = (end_slot + 1) // self.hop - 1
         self.signal.clear(block + 1 - window_blocks)
         if self.imputed is not None:
-            for track in self.imputed.tracks:
-                track.clear(block - self.context)
+            for memory in self.imputed.memories:
+                memory.clear(block - self.context)
             self.imputed.point.clear(block - self.context)
-        if self.forecasts is not None:
-            self.forecasts.point.clear(block)
-        if self.flags is not None:
-            self.flags.clear(block)
+        if self.forecast is not None:
+            self.forecast.point.clear(block)
+        if self.binary is not None:
+            self.binary.clear(block)
         self.mean.clear()
         self.std.clear()
         self.next_end = end_slot
+
+    def trim(self) -> None:
+        """Drops what no later slot needs."""
+        for part in (self.imputed, self.forecast):
+            if part is not None:
+                part.point.trim()
+        if self.binary is not None:
+            self.binary.trim()

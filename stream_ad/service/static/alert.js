@@ -4,7 +4,7 @@ import { draw } from "./charts.js";
 const id = byId("view").dataset.alert;
 let drawn = null;
 
-function told(alert) {
+function show(alert) {
   byId("severity").replaceWith(Object.assign(badge(alert.severity), { id: "severity" }));
   byId("state").replaceWith(Object.assign(badge(alert.state), { id: "state" }));
   const end = alert.state === "resolved" ? alert.end : null;
@@ -36,7 +36,7 @@ function told(alert) {
 
 async function load() {
   const alert = await api(`/alerts/${encodeURIComponent(id)}`);
-  told(alert);
+  show(alert);
   const path = `${seriesPath(alert.series)}/scores`;
   const [from, to] = [Date.parse(alert.likely_start), Date.parse(alert.end ?? alert.updated)];
   const pattern = alert.series.replace(/[[*?]/g, (sign) => `[${sign}]`);
@@ -52,10 +52,10 @@ async function load() {
   byId("chart").dataset.drawn = "1";
   const query = new URLSearchParams({ from: start, to: stop });
   byId("where").href = `${seriesPath(alert.series)}?${query}`;
-  byId("told").textContent = details ? "Dotted: what was expected; shaded: its usual band." : "The score alone.";
+  byId("note").textContent = details ? "Dotted: expected value; shaded: usual band." : "Only the score.";
 }
 
-const again = () => guarded(load);
+const reload = () => guarded(load);
 addEventListener("themed", () => drawn && draw(byId("chart"), drawn));
-await again();
-live({ alert: (one) => one.id === id && again(), reset: again });
+await reload();
+live({ alert: (one) => one.id === id && reload(), reset: reload });

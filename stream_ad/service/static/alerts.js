@@ -1,10 +1,10 @@
-import { api, badge, byId, drivers, element, guarded, live, number, row, seriesPath, soon, when } from "./common.js";
+import { api, badge, byId, debounced, drivers, element, guarded, live, number, row, seriesPath, when } from "./common.js";
 
 const body = byId("alerts").tBodies[0];
 let next = null;
 
 function cells(one) {
-  const made = row([
+  const node = row([
     ["Start", element("a", when(one.start), { href: `/alerts/${one.id}` }), "time"],
     ["Series", element("a", one.series, { href: seriesPath(one.series) })],
     ["State", badge(one.state)],
@@ -12,28 +12,28 @@ function cells(one) {
     ["Peak", number(one.peak_score), "number"],
     ["Driven by", drivers(one)],
   ]);
-  made.dataset.id = one.id;
-  return made;
+  node.dataset.id = one.id;
+  return node;
 }
 
-const wanted = () => ({
+const filters = () => ({
   series: byId("series").value.trim(),
   severity: byId("severity").value,
   open: byId("open").checked || undefined,
 });
 
 async function load(before) {
-  const page = await api("/alerts", { ...wanted(), before, limit: 100 });
+  const page = await api("/alerts", { ...filters(), before, limit: 100 });
   if (!before) body.replaceChildren();
   body.append(...page.alerts.map(cells));
   next = page.next;
   byId("older").hidden = !next;
-  byId("calm").hidden = body.rows.length > 0;
+  byId("empty").hidden = body.rows.length > 0;
 }
 
-function came(one) {
-  const { series, severity, open } = wanted();
-  const old = [...body.rows].find((made) => made.dataset.id === one.id);
+function update(one) {
+  const { series, severity, open } = filters();
+  const old = [...body.rows].find((node) => node.dataset.id === one.id);
   const hidden = one.state === "withdrawn" || (series && series !== one.series) || (severity && severity !== one.severity) || (open && one.state === "resolved");
   if (hidden) {
     old?.remove();
@@ -43,12 +43,12 @@ function came(one) {
     if (old) old.replaceWith(fresh);
     else body.prepend(fresh);
   }
-  byId("calm").hidden = body.rows.length > 0;
+  byId("empty").hidden = body.rows.length > 0;
 }
 
-const again = () => guarded(() => load());
+const reload = () => guarded(() => load());
 byId("older").addEventListener("click", () => guarded(() => load(next)));
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
-byId("filters").addEventListener("input", soon(again));
-await again();
-live({ alert: came, reset: again });
+byId("filters").addEventListener("input", debounced(reload));
+await reload();
+live({ alert: update, reset: reload });

@@ -1,10 +1,10 @@
-// Score and channels on one time axis. Plotly is a global: it comes as a script of its own.
+// Score and channels on one time axis. Plotly is a global, loaded by a separate script.
 
 import { dark } from "./common.js";
 
 const COLOURS = ["#2f80c2", "#c2652f", "#2f9e77", "#8a5cc2"];
 
-function paper() {
+function theme() {
   const style = getComputedStyle(document.documentElement);
   const of = (name) => style.getPropertyValue(name).trim();
   return { ink: of("--ink"), quiet: of("--quiet"), line: of("--line"), paper: of("--paper"), bad: of("--bad"), warn: of("--warn"), score: dark() ? "#7cc0ff" : "#0b5cad" };
@@ -37,9 +37,9 @@ function channelTraces(times, name, one, place) {
   ];
 }
 
-// data: {time, score} of the score; details: {time, channels} or null; names: channels to show; alerts: documents.
+// scores: {time, score}; details: {time, channels} or null; names: channels to show; alerts: alert documents.
 export function draw(place, { scores, details, names, alerts, range }) {
-  const colours = paper();
+  const colours = theme();
   const shown = details ? names.filter((name) => details.channels?.[name]) : [];
   const parts = shown.length + 1;
   const gap = 0.075;

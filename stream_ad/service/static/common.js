@@ -1,4 +1,4 @@
-// What every page does: ask the API, show times and numbers, say what is wrong, stay live.
+// Shared by all pages: API requests, times and numbers, errors, live events.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -9,13 +9,13 @@ export async function api(path, parameters = {}) {
       if (one !== undefined && one !== null && one !== "") query.append(name, one);
     }
   }
-  const answer = await fetch(`/api/v1${path}${query.size ? `?${query}` : ""}`);
-  if (answer.status === 401) {
+  const response = await fetch(`/api/v1${path}${query.size ? `?${query}` : ""}`);
+  if (response.status === 401) {
     location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
     throw new Error("signed out");
   }
-  const body = await answer.json();
-  if (!answer.ok) throw new Error([body.title, body.detail].filter(Boolean).join(" — "));
+  const body = await response.json();
+  if (!response.ok) throw new Error([body.title, body.detail].filter(Boolean).join(" — "));
   return body;
 }
 
@@ -50,22 +50,22 @@ export function duration(seconds) {
 export const seriesPath = (name) => `/series/${name.split("/").map(encodeURIComponent).join("/")}`;
 
 export function element(tag, content = "", attributes = {}) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  if (content instanceof Node) made.append(content);
-  else made.textContent = content;
-  return made;
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  if (content instanceof Node) node.append(content);
+  else node.textContent = content;
+  return node;
 }
 
-// cells: [label, content, class]. On a phone the label stands beside its cell.
+// cells: [label, content, class]. On narrow screens CSS shows the label next to its cell.
 export function row(cells) {
-  const made = document.createElement("tr");
+  const node = document.createElement("tr");
   for (const [label, content, kind = ""] of cells) {
     const cell = element("td", "", { "data-label": label, class: kind });
     cell.append(content instanceof Node ? content : element("span", content));
-    made.append(cell);
+    node.append(cell);
   }
-  return made;
+  return node;
 }
 
 export const badge = (text) => element("span", text, { class: `badge ${text}` });
@@ -84,10 +84,10 @@ export function drivers(alert) {
   return alert.channels.slice(0, 3).map((one) => `${one.channel} ${Math.round(100 * (one.attribution ?? 0))}%`).join(", ") || "–";
 }
 
-// handlers: {alert, series, reset, hello}. The browser comes again by itself; what it missed is sent or asked for anew.
+// handlers: {alert, series, reset}. The browser reconnects by itself; the server resends missed events or sends `reset`.
 export function live(handlers) {
   const shown = byId("live");
-  const say = (text, kind) => {
+  const show = (text, kind) => {
     shown.hidden = false;
     shown.textContent = text;
     shown.className = `live ${kind}`;
@@ -95,13 +95,13 @@ export function live(handlers) {
   const source = new EventSource("/api/v1/stream");
   let lost = false;
   source.addEventListener("hello", () => {
-    say("live", "good");
+    show("live", "good");
     if (lost) handlers.reset?.();
     lost = false;
   });
   source.addEventListener("error", () => {
     lost = true;
-    say(source.readyState === EventSource.CLOSED ? "not live" : "connecting", "warn");
+    show(source.readyState === EventSource.CLOSED ? "not live" : "connecting", "warn");
   });
   for (const kind of ["alert", "series", "reset"]) {
     source.addEventListener(kind, (event) => handlers[kind]?.(JSON.parse(event.data)));
@@ -109,7 +109,7 @@ export function live(handlers) {
   addEventListener("pagehide", () => source.close());
 }
 
-export function soon(work, wait = 250) {
+export function debounced(work, wait = 250) {
   let timer;
   return (...given) => {
     clearTimeout(timer);
@@ -119,9 +119,9 @@ export function soon(work, wait = 250) {
 
 const root = document.documentElement;
 try {
-  const kept = localStorage.getItem("theme");
-  if (kept) root.dataset.theme = kept;
-} catch { /* storage is off: the system's choice stays */ }
+  const stored = localStorage.getItem("theme");
+  if (stored) root.dataset.theme = stored;
+} catch { /* no storage: follow the system */ }
 
 export const dark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 
@@ -129,7 +129,7 @@ byId("theme")?.addEventListener("click", () => {
   root.dataset.theme = dark() ? "light" : "dark";
   try {
     localStorage.setItem("theme", root.dataset.theme);
-  } catch { /* it lasts for this page */ }
+  } catch { /* no storage: until the page is left */ }
   dispatchEvent(new Event("themed"));
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("themed")));

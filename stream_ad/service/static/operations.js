@@ -1,4 +1,4 @@
-import { api, byId, facts, guarded, live, number, row, soon } from "./common.js";
+import { api, byId, debounced, facts, guarded, live, number, row } from "./common.js";
 
 async function load() {
   const state = await api("/state");
@@ -25,11 +25,11 @@ async function load() {
     ...Object.entries(state.profiles)
       .sort((a, b) => b[1] - a[1])
       .slice(0, 200)
-      .map(([version, count]) => row([["Profile", version || "none yet"], ["Series that score with it", number(count), "number"]])),
+      .map(([version, count]) => row([["Profile", version || "none yet"], ["Series", number(count), "number"]])),
   );
 }
 
-const again = () => guarded(load);
-await again();
-live({ series: soon(again, 1000), reset: again });
-setInterval(again, 10000);
+const reload = () => guarded(load);
+await reload();
+live({ series: debounced(reload, 1000), reset: reload });
+setInterval(reload, 10000);

@@ -1,4 +1,4 @@
-import { api, badge, byId, duration, element, guarded, live, number, row, seriesPath, soon, when } from "./common.js";
+import { api, badge, byId, debounced, duration, element, guarded, live, number, row, seriesPath, when } from "./common.js";
 
 const SHOWN = 500;
 const known = new Map();
@@ -6,10 +6,10 @@ const rows = new Map();
 
 function cells(one) {
   const link = element("a", one.series, { href: seriesPath(one.series) });
-  const waits = one.ready_in_slots * (one.step_s ?? 1);
+  const waitSeconds = one.ready_in_slots * (one.step_s ?? 1);
   const state = document.createElement("span");
   state.append(badge(one.state));
-  if (one.state === "filling") state.append(` first score in about ${duration(waits)}`);
+  if (one.state === "filling") state.append(` first score in about ${duration(waitSeconds)}`);
   return row([
     ["Series", link],
     ["State", state],
@@ -20,27 +20,27 @@ function cells(one) {
   ]);
 }
 
-function wanted() {
+function filtered() {
   const text = byId("filter").value.toLowerCase();
-  const troubled = byId("troubled").checked;
+  const alerting = byId("alerting").checked;
   return [...known.values()]
-    .filter((one) => one.series.toLowerCase().includes(text) && (!troubled || one.open_alerts))
+    .filter((one) => one.series.toLowerCase().includes(text) && (!alerting || one.open_alerts))
     .sort((a, b) => b.open_alerts - a.open_alerts || (a.series < b.series ? -1 : 1));
 }
 
-// A row that stays keeps its element, so that focus and selection stay where they are.
+// Rows keep their elements, so that focus and selection stay.
 function show() {
-  const list = wanted();
+  const list = filtered();
   const body = byId("series").tBodies[0];
   const keep = new Set();
-  list.slice(0, SHOWN).forEach((one, place) => {
+  list.slice(0, SHOWN).forEach((one, index) => {
     keep.add(one.series);
     if (!rows.has(one.series)) rows.set(one.series, cells(one));
-    if (body.rows[place] !== rows.get(one.series)) body.insertBefore(rows.get(one.series), body.rows[place] ?? null);
+    if (body.rows[index] !== rows.get(one.series)) body.insertBefore(rows.get(one.series), body.rows[index] ?? null);
   });
-  for (const [name, made] of rows) {
+  for (const [name, node] of rows) {
     if (keep.has(name)) continue;
-    made.remove();
+    node.remove();
     rows.delete(name);
   }
   byId("count").textContent = list.length === known.size ? `${known.size}` : `${list.length} of ${known.size}`;
@@ -49,19 +49,19 @@ function show() {
   byId("more").textContent = `${list.length - SHOWN} more: narrow the filter to see them.`;
 }
 
-function changed(list) {
+function update(list) {
   for (const one of list) {
     known.set(one.series, one);
     const old = rows.get(one.series);
     if (!old) continue;
     const fresh = cells(one);
-    [...old.cells].forEach((cell, place) => {
+    [...old.cells].forEach((cell, index) => {
       if (cell.textContent === fresh.cells[0].textContent) {
         fresh.deleteCell(0);
         return;
       }
       cell.replaceWith(fresh.cells[0]);
-      old.cells[place].classList.add("fresh");
+      old.cells[index].classList.add("fresh");
     });
   }
   show();
@@ -74,13 +74,13 @@ async function load() {
     page.series.forEach((one) => known.set(one.series, one));
     after = page.next;
   } while (after);
-  rows.forEach((made) => made.remove());
+  rows.forEach((node) => node.remove());
   rows.clear();
   show();
 }
 
-const again = () => guarded(load);
-byId("filter").addEventListener("input", soon(show, 100));
-byId("troubled").addEventListener("change", show);
-await again();
-live({ series: changed, reset: again });
+const reload = () => guarded(load);
+byId("filter").addEventListener("input", debounced(show, 100));
+byId("alerting").addEventListener("change", show);
+await reload();
+live({ series: update, reset: reload });

@@ -1,23 +1,23 @@
-import { api, badge, byId, drivers, element, guarded, live, number, row, seriesPath, soon, when } from "./common.js";
+import { api, badge, byId, debounced, drivers, element, guarded, live, number, row, seriesPath, when } from "./common.js";
 import { draw } from "./charts.js";
 
 const name = byId("view").dataset.series;
 const path = `${seriesPath(name)}/scores`;
 const POINTS = 2000;
-const DETAILED = 3000; // slots; longer times show the score alone
+const DETAILED = 3000; // slots; longer periods show only the score
 const SHOWN = 4;
 
 let span = 3600; // seconds before the newest score; null = all
-let range = null; // [from, to] in ms, in place of a span
+let range = null; // [from, to] in ms; replaces the span
 let status = null;
 let picked = null; // channels to show; null = the first ones
 let drawn = [];
-let round = 0;
+let newest = 0;
 
 const iso = (ms) => new Date(ms).toISOString();
 const field = (ms) => iso(ms).slice(0, 19);
 
-function asked() {
+function period() {
   if (range) return { start: iso(range[0]), stop: iso(range[1]) };
   if (!status?.last_score) return {};
   const last = Date.parse(status.last_score) + 1;
@@ -63,12 +63,12 @@ function showAlerts(alerts) {
       ]),
     ),
   );
-  byId("calm").hidden = alerts.length > 0;
+  byId("empty").hidden = alerts.length > 0;
 }
 
 async function show() {
-  const mine = ++round;
-  const { start, stop } = asked();
+  const request = ++newest;
+  const { start, stop } = period();
   const [scores, found] = await Promise.all([
     api(path, { start, stop, max_points: POINTS }),
     api("/alerts", { series: name, start, stop, limit: 200 }),
@@ -78,14 +78,14 @@ async function show() {
   if (scores.slots && scores.slots <= DETAILED && names.length) {
     details = await api(path, { start, stop, channel: names, limit: DETAILED });
   }
-  if (mine !== round) return; // another time was asked for meanwhile
+  if (request !== newest) return; // superseded by another period
   drawn = { scores, details, names, alerts: found.alerts, range: start ? [start, stop] : undefined };
   byId("chart").hidden = !scores.slots;
   if (scores.slots) await paint();
   showAlerts(found.alerts);
-  const thinned = scores.thinned ? `${scores.time.length} of ${scores.slots} slots, every peak among them` : `${scores.slots} slots`;
-  byId("told").textContent = scores.slots
-    ? `${thinned}${details || !names.length ? "" : `; channels show in times of at most ${DETAILED} slots: drag over the chart to zoom in, double-click to zoom out`}`
+  const thinned = scores.thinned ? `${scores.time.length} of ${scores.slots} slots, every peak kept` : `${scores.slots} slots`;
+  byId("note").textContent = scores.slots
+    ? `${thinned}${details || !names.length ? "" : `; channels are shown for at most ${DETAILED} slots: drag over the chart to zoom in, double-click to zoom out`}`
     : status?.last_score ? "No scores in this period." : "No scores yet.";
   if (start) {
     byId("from").value = field(Date.parse(start));
@@ -110,7 +110,7 @@ async function paint() {
   });
 }
 
-const showSoon = soon(() => guarded(show), 150);
+const showSoon = debounced(() => guarded(show), 150);
 
 function choose(newSpan, newRange) {
   if (!newRange) span = newSpan;
@@ -138,7 +138,7 @@ byId("range").addEventListener("submit", (event) => {
   event.preventDefault();
   const [from, to] = [byId("from").value, byId("to").value].map((text) => Date.parse(`${text}Z`));
   if (Number.isNaN(from) || Number.isNaN(to) || from >= to) {
-    byId("told").textContent = "Expected a beginning before the end.";
+    byId("note").textContent = "Expected a start before the end.";
     return;
   }
   choose(null, [from, to]);
@@ -158,9 +158,9 @@ for (const button of document.querySelectorAll("[data-span]")) {
 await guarded(load);
 live({
   series: (list) => {
-    const mine = list.find((one) => one.series === name);
-    if (!mine) return;
-    status = mine;
+    const own = list.find((one) => one.series === name);
+    if (!own) return;
+    status = own;
     showStatus();
     if (byId("follow").checked && !range) showSoon();
   },

@@ -1,1 +1,1 @@
-"""Parts of stream_ad from a package of their own; see docs/extending.md."""
+"""Plugins of stream_ad in a separate package; see docs/extending.md."""

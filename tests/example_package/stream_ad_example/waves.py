@@ -1,4 +1,4 @@
-"""A source: one series of two waves that leap near their end; it ends by itself and cannot be read again."""
+"""A source: one series of two waves with an anomaly near their end; it ends by itself and cannot be replayed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stream_ad.ports import AssignmentListener, Checkpoint
 from stream_ad.records import SourcePosition, SourceRecord
 from stream_ad.settings import Settings
 
-TOPIC, ROWS, LEAP = "waves", 600, range(560, 570)
+TOPIC, ROWS, ANOMALY = "waves", 600, range(560, 570)
 START_MS, POLLED = 1_767_225_600_000, 100
 
 
@@ -27,7 +27,7 @@ class WavesSource:
         return [_record(row) for row in rows] or None
 
     async def commit(self, checkpoints: Mapping[tuple[str, int], Checkpoint]) -> None:
-        """There is nothing to go on from."""
+        """There is nothing to resume from."""
 
     async def owns_partitions(self) -> bool:
         return True
@@ -41,7 +41,7 @@ class WavesSource:
 
 def _record(row: int) -> SourceRecord:
     time_ms = START_MS + 1000 * row
-    values = {"a": math.sin(row / 5) + 10 * (row in LEAP), "b": math.cos(row / 9)}
+    values = {"a": math.sin(row / 5) + 10 * (row in ANOMALY), "b": math.cos(row / 9)}
     body = json.dumps({"series": "wave", "time": time_ms, "values": values}).encode()
     return SourceRecord(SourcePosition(TOPIC, 0, row), time_ms * 1_000_000, None, body)
 

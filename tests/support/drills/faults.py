@@ -16,7 +16,7 @@ from tests.support.drills.world import SmallDisk, World
 
 __all__ = ["SESSION_S", "Fault", "Stage", "burst", "kinds"]
 
-SESSION_S = 4.0  # how long the group waits for a silent member
+SESSION_S = 4.0  # session timeout of the consumer group
 _WORKER_HOLDS = {
     "kill": (0.0, 2.0),
     "terminate": (0.0, 2.0),
@@ -45,7 +45,7 @@ _DISK_HOLDS = {"disk full": (1.0, 6.0)}
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """start_s counts from the burst's begin; chance picks whom it hits."""
+    """start_s: seconds after the start of the burst; hold_s: its duration; 0 <= chance < 1 picks the victim."""
 
     kind: str
     start_s: float
@@ -59,16 +59,16 @@ def kinds(*, embedded: bool) -> Mapping[str, tuple[float, float]]:
 
 
 def burst(
-    rng: random.Random, names: list[str], owns_partitions: Mapping[str, tuple[float, float]], span_s: float
+    rng: random.Random, names: list[str], durations: Mapping[str, tuple[float, float]], span_s: float
 ) -> list[Fault]:
     """One fault for each name, at random times within span_s."""
-    faults = [Fault(name, rng.uniform(0, span_s), rng.uniform(*owns_partitions[name]), rng.random()) for name in names]
+    faults = [Fault(name, rng.uniform(0, span_s), rng.uniform(*durations[name]), rng.random()) for name in names]
     return sorted(faults, key=lambda fault: fault.start_s)
 
 
 @dataclass
 class Stage:
-    """What faults are done to. Faults of one server, link or answer wait their turn for it; all else overlaps."""
+    """The targets of faults. Faults of one server, link or answer run one after the other; all others overlap."""
 
     world: World
     crew: Crew
@@ -76,7 +76,7 @@ class Stage:
     _locks: dict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
 
     def play(self, faults: list[Fault]) -> None:
-        """Runs the faults at their times and returns when all are over; raises what one of them raised."""
+        """Run the faults at their times and return when all are over; the first error of one is raised."""
         begun = time.monotonic()
         errors: list[BaseException] = []
 
@@ -84,7 +84,7 @@ class Stage:
             time.sleep(max(0.0, begun + fault.start_s - time.monotonic()))
             try:
                 self._acts[fault.kind](fault)
-            except Exception as error:  # noqa: BLE001 (told below, in the caller's thread)
+            except Exception as error:  # noqa: BLE001 (raised below, in the caller's thread)
                 errors.append(error)
 
         threads = [threading.Thread(target=one, args=(fault,), daemon=True) for fault in faults]
@@ -125,7 +125,7 @@ class Stage:
             self.crew.add()
 
     def _suspend(self, fault: Fault) -> None:
-        """Longer than the group waits for a silent member."""
+        """For longer than the session timeout."""
         victim = self.crew.pick(fault.chance)
         victim.signal(signal.SIGSTOP)
         time.sleep(fault.hold_s)
@@ -134,7 +134,7 @@ class Stage:
     def _join(self, fault: Fault) -> None:
         guest = self.crew.add()
         time.sleep(fault.hold_s)
-        while not self.crew.dismiss(guest, gently=True):  # something else ended it, and put another in its place
+        while not self.crew.dismiss(guest, gently=True):  # another fault has replaced it
             guest = self.crew.pick(fault.chance)
 
     def _restart(self, name: str, fault: Fault, *, kill: bool) -> None:
@@ -159,10 +159,10 @@ class Stage:
         with self._locks[f"{name} link"]:
             link.cut()
             time.sleep(fault.hold_s)
-            link.hint()
+            link.restore()
 
     def _slow(self, name: str, fault: Fault) -> None:
-        """Half of them late answers, half a narrow line."""
+        """Half of them add latency, half limit the bandwidth."""
         link = self.world.kafka_link if name == "kafka" else self.world.store_link
         if fault.chance < 0.5:
             delay_ms = int(200 + 2000 * fault.chance)

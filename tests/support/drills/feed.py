@@ -29,7 +29,7 @@ _FLUSH_S = 5.0
 
 
 def records(plants: list[Plant], rows: int, seed: int) -> Iterator[list[tuple[bytes, bytes]]]:
-    """Row by row the records (key, value) of all series, the late ones among those of a later row."""
+    """Row by row the records (key, value) of all series; late records come with a later row."""
     rng = random.Random(seed)
     held: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
     series = [
@@ -56,7 +56,7 @@ def records(plants: list[Plant], rows: int, seed: int) -> Iterator[list[tuple[by
 
 
 def name_of(series: str, number: int) -> str:
-    """The series of plant `number` under a name of its own."""
+    """The name of a series of plant `number`: two plants have the same series."""
     return f"{series.replace('/', '-')}@{number}"
 
 
@@ -68,7 +68,7 @@ def _record(series: str, channels: tuple[str, ...], row: int, values: NDArray[np
 
 @dataclass
 class Feed:
-    """Publishes rows in a thread of its own until `stop`; while the broker is away it tries the same rows again."""
+    """Publishes rows in a background thread until `stop`; while the broker is down it retries the same rows."""
 
     kafka: str
     topic: str
@@ -86,7 +86,7 @@ class Feed:
         self._thread.start()
 
     def stop(self) -> None:
-        """Returns when all that was sent is in the log; raises what ended the thread."""
+        """Return when the log holds every sent record; the thread's error is raised."""
         self._ending.set()
         if self._thread is not None:
             self._thread.join()
@@ -110,7 +110,7 @@ class Feed:
             self._drop()
 
     def _send(self, chunk: list[tuple[bytes, bytes]]) -> bool:
-        """True when all of it is in the log. A part of it may be there otherwise: the log is what counts."""
+        """True when the log holds the whole chunk; False when it may hold a part: drills compare with the log."""
         try:
             if self._producer is None:
                 options = {"bootstrap_servers": self.kafka, "bootstrap_timeout_ms": 2000, "enable_idempotence": False}

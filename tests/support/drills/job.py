@@ -1,4 +1,4 @@
-"""What a drill's workers work on: a topic, a store, a directory with the config and the fitted profiles."""
+"""The job of a drill's workers: a topic, a store, a directory with the config and the fitted profiles."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STEP = "1s"
 
 @dataclass
 class Job:
-    """`settings` lead past the proxies, for whoever looks on; `environment` is the workers', through the proxies."""
+    """`settings` bypass the proxies, for the observing test; `environment` sends the workers through them."""
 
     home: Path
     settings: Settings
@@ -58,7 +58,7 @@ class Job:
         return SqliteStore(self.settings.store.path) if embedded else InfluxStore(self.settings)
 
     def lag(self) -> int:
-        """Records that no commit has answered for; -1 while the broker does not answer."""
+        """Records after the committed offsets; -1 while the broker does not answer."""
         admin = KafkaAdmin(self.settings.kafka)
         try:
             return sum(place.lag for place in admin.lag([self.topic]))
@@ -70,8 +70,8 @@ class Job:
 
 @contextmanager
 def opened(home: Path, world: World, seed: int, *, disk: Path | None, silence: bool) -> Iterator[Job]:
-    """A job of its own on the world's broker and store; topics and bucket go when it is left. Of its two plants the
-    first one's series are fitted, the other's are learned as the stream goes."""
+    """A new job on the world's broker and store; its topics and bucket are deleted with the block. The series of the
+    first of its two plants are fitted, those of the second fill their memory from the stream."""
     name = f"drill-{seed}-{uuid.uuid4().hex[:6]}"
     folder = disk or home
     plants = [Plant.live(seed + k, ROWS, ROWS // 250, past_slots=TRAIN) for k in (0, 1)]
@@ -104,7 +104,7 @@ def opened(home: Path, world: World, seed: int, *, disk: Path | None, silence: b
 
 
 def undisturbed_settings(job: Job) -> Settings:
-    """The same settings over a copy of the profiles as they were before the first record."""
+    """The same settings over a copy of the profiles from before the first record."""
     return job.settings.model_copy(
         update={"models": job.settings.models.model_copy(update={"url": str(job.home / "models-before")})}
     )

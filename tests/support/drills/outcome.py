@@ -1,4 +1,4 @@
-"""What a drill left in the store, against what an undisturbed run of the same log leaves."""
+"""The store's contents after a drill, compared with those of an undisturbed run of the same log."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _COUNTED = ("lost", "duplicate", "differing", "alerts_lost", "alerts_doubled", "
 
 @dataclass
 class Outcome:
-    """lost, duplicate and differing count slots: not there, there though the undisturbed run has none, or with another
-    score, value, band (from 1e-4 on, relative), revision, alert or model. events_repeated: on the alerts topic, which
-    is told at least once. recovery_s: per burst of faults, from its end to the first new score in the store.
-    crashes: workers that ended unexpectedly; gave_up: that ended with a message (reasons) and were started again;
-    not_in_time: that did not end within 30 s of SIGTERM."""
+    """lost, duplicate and differing count slots: missing, present only here, or with another score, value, band (from
+    1e-4 on, relative), revision, alert or model. events_repeated: on the alerts topic, whose delivery is at least once.
+    recovery_s: per burst of faults, from its end to the first new score in the store.
+    crashes: workers that ended unexpectedly; gave_up: that ended with a message (reasons) and were restarted;
+    not_in_time: that did not end within the grace period after SIGTERM."""
 
     seed: int
     store: str
@@ -64,7 +64,7 @@ class Outcome:
         }
 
     def note(self, line: str) -> None:
-        """Kept for the first differences alone."""
+        """Keep the line, of the first 25 differences only."""
         if len(self.notes) < 25:
             self.notes.append(line)
 
@@ -77,7 +77,7 @@ def compare(
     *,
     revisions: bool = True,
 ) -> None:
-    """revisions: they are a function of the log alone (nothing was told early on a silent series)."""
+    """revisions: they are a function of the log alone (no speculative emission of silent series)."""
     for name in series:
         _compare_scores(
             outcome,
@@ -92,7 +92,7 @@ def compare(
 def _slots(batches: list[ScoreBatch]) -> dict[int, list[dict[str, Any]]]:
     slots: dict[int, list[dict[str, Any]]] = {}
     for batch in batches:
-        order = sorted(range(len(batch.channels)), key=lambda k: batch.channels[k])  # a store's own order is its own
+        order = sorted(range(len(batch.channels)), key=lambda k: batch.channels[k])  # stores order them differently
         channels = tuple(batch.channels[k] for k in order)
         columns = (batch.value, batch.expected, batch.lower, batch.upper, batch.attribution)
         arrays = np.stack(columns, axis=1)[:, :, order]
@@ -137,7 +137,7 @@ def _compare_scores(
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any], revisions: bool) -> str:
-    """What differs, "" when nothing does. A band's values are set against the widest of them."""
+    """Description of the first difference, "" without one. A band's values are compared relative to the widest one."""
     for name in ("channels", "model", "alert", *(("revision",) if revisions else ())):
         if found[name] != wanted[name]:
             return f"{name}: expected {wanted[name]!r}, found {found[name]!r} (score {wanted['score']:.6g})"

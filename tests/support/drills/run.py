@@ -32,8 +32,8 @@ CATCH_UP_S = 600.0
 
 @dataclass(frozen=True)
 class Plan:
-    """faults in all, `at_once` of them in a burst of span_s; rows_per_s of each series. embedded: Kafka with the SQLite
-    store on a small disk. silence: waiting slots are told early on silent series, so revisions depend on the clock."""
+    """`faults` in total, `at_once` of them in a burst of span_s; rows_per_s of each series. embedded: Kafka with the
+    SQLite store on a small disk. silence: silent series get speculative scores, so revisions depend on the clock."""
 
     seed: int
     faults: int = 100
@@ -45,7 +45,7 @@ class Plan:
 
 
 def run_drill(home: Path, world: World, plan: Plan, *, say: Callable[[str], None] = lambda line: None) -> Outcome:
-    """A seeded schedule of `plan.faults`; every kind comes before one comes again."""
+    """Run a seeded schedule of `plan.faults`; each kind occurs once before any occurs again."""
     begun = time.monotonic()
     outcome = Outcome(plan.seed, "embedded" if plan.embedded else "influxdb")
     with ExitStack() as stack:
@@ -76,14 +76,14 @@ def _bursts(
     stage: Stage, plan: Plan, outcome: Outcome, store: InfluxStore | SqliteStore, say: Callable[[str], None]
 ) -> None:
     rng = random.Random(plan.seed)
-    owns_partitions = kinds(embedded=plan.embedded)
+    durations = kinds(embedded=plan.embedded)
     schedule: list[str] = []
     while len(schedule) < plan.faults:
-        schedule += rng.sample(sorted(owns_partitions), len(owns_partitions))
+        schedule += rng.sample(sorted(durations), len(durations))
     for first in range(0, plan.faults, plan.at_once):
         names = schedule[first : min(first + plan.at_once, plan.faults)]
         begun = time.monotonic()
-        stage.play(burst(rng, names, owns_partitions, plan.span_s))
+        stage.play(burst(rng, names, durations, plan.span_s))
         outcome.faults += len(names)
         outcome.by_kind.update(names)
         held_s = time.monotonic() - begun
@@ -98,7 +98,7 @@ def _bursts(
 def _count(store: InfluxStore | SqliteStore) -> int:
     """Scores in the store; -1 while it does not answer."""
     try:
-        return sum(store.score_counts().values())
+        return sum(store.reader.score_counts().values())
     except UnavailableError:
         return -1
 
@@ -113,25 +113,28 @@ def _recovered(store: InfluxStore | SqliteStore) -> float | None:
 
 
 def _settle(job: Job, store: InfluxStore | SqliteStore, outcome: Outcome, plan: Plan, path: Path) -> None:
-    """Waits until the workers have answered for the whole log, and compares."""
+    """Wait until the workers have committed the whole log, then compare."""
     undisturbed = Undisturbed.run(undisturbed_settings(job), path, tail=plan.silence)
-    wanted = undisturbed.store.score_counts()
-    if not wait_until(lambda: job.lag() == 0 and store.score_counts() == wanted, timeout_s=CATCH_UP_S, every_s=0.5):
-        outcome.note(f"after {CATCH_UP_S:.0f} s: lag {job.lag()}, {store.score_counts()}, expected {wanted}")
+    wanted = undisturbed.store.reader.score_counts()
+    if not wait_until(
+        lambda: job.lag() == 0 and store.reader.score_counts() == wanted, timeout_s=CATCH_UP_S, every_s=0.5
+    ):
+        outcome.note(f"after {CATCH_UP_S:.0f} s: lag {job.lag()}, {store.reader.score_counts()}, expected {wanted}")
     outcome.records = undisturbed.records
-    compare(outcome, job.series, (store, store), (undisturbed.store, undisturbed.store), revisions=not plan.silence)
+    readers = [(one.reader, one.reader) for one in (store, undisturbed.store)]
+    compare(outcome, job.series, *readers, revisions=not plan.silence)
     if not plan.silence:
         _compare_topic(job, undisturbed, outcome)
-    told = dead_letters(job.settings)
-    outcome.dead_letters = len(undisturbed.letters)
-    outcome.dead_letters_lost = len(undisturbed.letters - told)
-    for letter in sorted(undisturbed.letters - told)[:5]:
-        outcome.note(f"dead letter lost: {letter}")
+    lost = undisturbed.dead_letters - dead_letters(job.settings)
+    outcome.dead_letters = len(undisturbed.dead_letters)
+    outcome.dead_letters_lost = len(lost)
+    for identity in sorted(lost)[:5]:
+        outcome.note(f"dead letter lost: {identity}")
     undisturbed.store.close()
 
 
 def _compare_topic(job: Job, undisturbed: Undisturbed, outcome: Outcome) -> None:
-    """Each alert event was told, and none that the undisturbed run has not; repeated events are counted alone."""
+    """Both runs published the same alert events; repeated events are counted separately."""
     events = alert_events(job.settings)
     outcome.events_repeated = len(events) - len(set(events))
     outcome.alerts_lost += len(undisturbed.events - set(events))

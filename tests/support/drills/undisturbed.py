@@ -25,16 +25,16 @@ _CHUNK = 2000
 
 @dataclass
 class Undisturbed:
-    """store holds the scores and alerts; events are the alerts as they were told, letters the dead letters."""
+    """store: scores and alerts; events: alerts as published; dead_letters: partition, offset and reason of each."""
 
     store: SqliteStore
     records: int = 0
     events: set[tuple[str, str, int]] = field(default_factory=set)
-    letters: set[tuple[int, int, str]] = field(default_factory=set)
+    dead_letters: set[tuple[int, int, str]] = field(default_factory=set)
 
     @classmethod
     def run(cls, settings: Settings, path: Path, *, tail: bool) -> Undisturbed:
-        """tail: the slots still waiting at the log's end are told too, as on a silent series."""
+        """tail: the slots that wait at the end of the log are emitted too, as on a silent series."""
         done = cls(SqliteStore(path))
         pipeline = Pipeline(settings, build_scorer(settings), open_profiles(settings))
         topic = settings.subscription[0].topic
@@ -50,15 +50,16 @@ class Undisturbed:
     def _take(self, outputs: Outputs) -> None:
         self.store.write(outputs)
         self.events |= {event_of(alert) for alert in outputs.alerts}
-        self.letters |= {letter_of(letter) for letter in outputs.dead_letters}
+        self.dead_letters |= set(map(identity_of, outputs.dead_letters))
 
 
 def event_of(alert: Alert) -> tuple[str, str, int]:
     return alert.id, alert.state.value, alert.revision
 
 
-def letter_of(letter: DeadLetter) -> tuple[int, int, str]:
-    return letter.record.position.partition, letter.record.position.offset, letter.reason
+def identity_of(dead_letter: DeadLetter) -> tuple[int, int, str]:
+    position = dead_letter.record.position
+    return position.partition, position.offset, dead_letter.reason
 
 
 def partitions_of(settings: Settings, topic: str) -> int:
@@ -70,7 +71,7 @@ def partitions_of(settings: Settings, topic: str) -> int:
 
 
 def read_all(settings: Settings, topic: str) -> Iterator[list[SourceRecord]]:
-    """Every record that the topic holds now, partition by partition."""
+    """Every record in the topic now, partition by partition."""
     consumer = KafkaConsumer(
         bootstrap_servers=settings.kafka.bootstrap, group_id=None, enable_auto_commit=False, max_poll_records=_CHUNK
     )
@@ -92,7 +93,7 @@ def _record(r: Any) -> SourceRecord:
 
 
 def alert_events(settings: Settings) -> list[tuple[str, str, int]]:
-    """What the alerts topic holds, repetitions among it."""
+    """All events on the alerts topic, repetitions included."""
     return [
         event_of(alert_from_json(record.value))
         for chunk in read_all(settings, settings.kafka.alerts_topic)
@@ -104,6 +105,6 @@ def alert_events(settings: Settings) -> list[tuple[str, str, int]]:
 def dead_letters(settings: Settings) -> set[tuple[int, int, str]]:
     reader = KafkaDeadLetterReader(settings.kafka)
     try:
-        return {letter_of(letter) for letter in reader.read_dead_letters()}
+        return set(map(identity_of, reader.read_dead_letters()))
     finally:
         reader.close()

@@ -1,4 +1,4 @@
-"""Worker processes, forked from one that has imported everything: a start costs what the worker does, not Python."""
+"""Worker processes, forked from a process that has imported everything: a start costs no imports."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+
+from tests.support.services.process import PATIENCE_S
 
 __all__ = ["Crew", "Worker"]
 
@@ -28,7 +30,7 @@ _PRELOAD = (
     "stream_ad_connectors.sqlite.store",
     "tests.support.drills.workers",
 )
-_GRACE_S = 30.0  # what a supervisor gives a worker that it asked to end
+_GRACE_S = 30.0  # from SIGTERM to SIGKILL, as a supervisor has it
 
 
 def _context() -> ForkServerContext:
@@ -38,7 +40,7 @@ def _context() -> ForkServerContext:
 
 
 def _work(drill: int, home: str, environment: dict[str, str], log: str) -> None:
-    """`stream-ad worker` in `home`; it dies with the process `drill`, however that ends."""
+    """`stream-ad worker` in `home`; it is killed as soon as the process `drill` ends."""
     threading.Thread(target=_die_with, args=(os.pidfd_open(drill),), daemon=True).start()
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(out, 1)
@@ -62,7 +64,7 @@ class Worker:
 
     def __init__(self, home: Path, environment: Mapping[str, str], log: Path) -> None:
         self.log = log
-        self.asked = False  # the drill ended it
+        self.asked = False  # the drill has asked it to end
         self._lock = threading.Lock()
         arguments = (os.getpid(), str(home), dict(environment), str(log))
         self._process = _context().Process(target=_work, args=arguments, daemon=True)
@@ -89,16 +91,16 @@ class Worker:
     def kill(self) -> None:
         self.asked = True
         self.signal(signal.SIGKILL)
-        self.wait(30)
+        self.wait(PATIENCE_S)
 
     def ask(self) -> None:
-        """Sends SIGTERM, once: a second one would end it at once."""
+        """Send SIGTERM, once: a second one would end it without a clean shutdown."""
         if not self.asked:
             self.asked = True
             self.signal(signal.SIGTERM)
 
     def ended(self) -> int | None:
-        """Exit code of one that was asked to end; None when it had to be killed."""
+        """Exit code after `ask`; None when it had to be killed."""
         code = self.wait(_GRACE_S)
         if code is None:
             self.kill()
@@ -109,7 +111,7 @@ class Worker:
 
 
 class Crew:
-    """The workers of one job and their supervisor: one that gives up is started again."""
+    """The workers of one job and their supervisor, which restarts one that gives up."""
 
     def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
         self._home = home
@@ -131,7 +133,7 @@ class Crew:
             return worker
 
     def pick(self, chance: float) -> Worker:
-        """One that runs, as soon as there is one; 0 <= chance < 1 chooses."""
+        """Wait for a running worker; 0 <= chance < 1 chooses among several."""
         while True:
             with self._lock:
                 if self.running:
@@ -139,7 +141,7 @@ class Crew:
             time.sleep(0.05)
 
     def dismiss(self, worker: Worker, *, gently: bool) -> bool:
-        """False when it has ended already, or is being ended."""
+        """End the worker; False when it has ended or is being ended already."""
         with self._lock:
             if worker.asked or worker not in self.running:
                 return False
@@ -155,7 +157,7 @@ class Crew:
         return True
 
     def close(self) -> list[int | None]:
-        """Ends all in order; their exit codes. A second call ends nothing."""
+        """End all workers; their exit codes. A second call does nothing."""
         self._ending.set()
         self._supervisor.join()
         for worker in self.running:
@@ -166,9 +168,9 @@ class Crew:
         return codes
 
     def tracebacks(self) -> list[str]:
-        """The ends of the logs of those that ended as nobody meant them to.
+        """The tails of logs that show an unexpected error.
 
-        Traces after the ingest was asked to stop are of faust's own thread, whose broker is away; no data hang on it.
+        Trap: traces after the stop request come from faust's own thread, whose broker is down; no data depend on it.
         """
         signs = ("Traceback (most recent", "this was not expected")
         every = [worker.text().partition("IngestService]: Stopping")[0] for worker in (*self.ended, *self.running)]

@@ -1,4 +1,4 @@
-"""A broker and a store, each behind a proxy that can break the way to it; they serve one drill after another."""
+"""A broker and a store, each behind a proxy that injects network faults; they serve one drill after another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["SmallDisk", "World"]
 
 
 class SmallDisk:
-    """A file system of a few megabytes in memory, to be filled; mounting takes root's rights."""
+    """A file system of a few megabytes in memory, to be filled; mounting it needs root."""
 
     def __init__(self, megabytes: int = 96) -> None:
         self.path = Path(mkdtemp(prefix="stream-ad-disk-"))
@@ -54,7 +54,7 @@ class SmallDisk:
 
 
 class World:
-    """Clients under test go through the proxies; whoever looks on goes to `broker` and `store` themselves."""
+    """Workers connect through the proxies; the observing test connects to `broker` and `store` directly."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()

@@ -1,4 +1,4 @@
-"""Records that a stream must survive: fuzzed by structure and by bytes, the same for a seed."""
+"""Records that a stream must survive: fuzzed by structure and by bytes, a function of the seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_NAMES = ["", "a\nb", "\x00", "\x85", "\u2028", "x" * 257, "\ud800"]
 
 @dataclass(frozen=True)
 class Record:
-    """What is sent. timestamp_ms 0 = a record that does not know its time."""
+    """A record to send. timestamp_ms 0 = without a timestamp."""
 
     kind: str
     partition: int
@@ -32,9 +32,9 @@ class Record:
 
 @dataclass
 class Fuzzer:
-    """Hostile records on series of their own (`names`, each on one partition), and sure refusals on others' (`good`).
+    """Hostile records of separate series (`names`, each on one partition), and sure refusals that name `good` series.
 
-    good: series -> its partition and a channel of it; their first readings must be sent before hostile ones name them.
+    good: series -> its partition and one of its channels; its first readings must precede the hostile records.
     """
 
     rng: random.Random
@@ -101,7 +101,7 @@ class Fuzzer:
         return self.names.index(name) % self.partitions if name in self.names else 0
 
     def _tick(self, name: str, by_ms: int = 1000) -> int:
-        """The series' own clock, a step on."""
+        """Advance the clock of the series by a step."""
         self.clocks[name] = self.clocks.get(name, START_MS) + by_ms
         return self.clocks[name]
 
@@ -122,15 +122,15 @@ class Fuzzer:
         return Record(kind, partition, key, value, stamp)
 
     def _one(self, name: str) -> dict[str, Any]:
-        """A reading that would be good, were it not for the rest."""
+        """A reading that is valid by itself."""
         return {self.good[name][1] if name in self.good else "a": 1e6}
 
     def _victim(self) -> str:
-        """A series that a record which must be refused may name: someone else's as well as an own one."""
+        """A series for a record that must be refused: a good or a hostile one."""
         return self.rng.choice([*self.good, self._name()])
 
     def _refused(self, kind: str, **changes: Any) -> Record:
-        """A good-looking record of a victim with what must be refused in it."""
+        """A valid record of a victim, but for `changes`, which must be refused."""
         name = self._victim()
         own = self._body(name if name in self.names else self.names[0])
         return self._record(kind, {**own, "series": name} | changes, name)
@@ -188,7 +188,7 @@ class Fuzzer:
         return self._record("wrong unit", {"series": name, "time": time, "values": self._one(name)}, name)
 
     def _ahead(self) -> Record:
-        """A gap, as far as a record may lie ahead of its own time and farther (the record's time follows)."""
+        """A gap up to and beyond the allowed distance ahead of the record's timestamp (which follows)."""
         name = self._name()
         self._tick(name, self.rng.choice([2_500, 60_000, 299_000, 4_000_000]))
         return self._record("ahead", self._body(name))
@@ -210,7 +210,7 @@ class Fuzzer:
         return self._record("future", body, name, at_ms=START_MS)
 
     def _far(self) -> Record:
-        """Records without a time of their own may say any time, up to the last there is."""
+        """Records without a timestamp may have any event time, up to the last representable one."""
         time = self.rng.choice([0, 1, 10**12, 4 * 10**12, 9_214_646_399_999, 9_214_646_400_000, 2**63 - 1, -(2**63)])
         return Record("far", 0, None, json.dumps({"series": self.far, "time": time, "values": {"a": 1}}).encode(), 0)
 
@@ -272,7 +272,7 @@ class Fuzzer:
     def _tombstone(self) -> Record:
         return Record("tombstone", self.rng.randrange(self.partitions), b"k", None, START_MS)
 
-    # ---- by bytes: only records of own series, for what comes out may be valid
+    # ---- by bytes: only records of hostile series, for the result may be valid
 
     def _bytes(self) -> tuple[str, bytearray]:
         body = self._body()

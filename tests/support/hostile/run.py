@@ -1,4 +1,4 @@
-"""A worker process with a config of its own, watched for crashes, and what it left in the store."""
+"""A worker process with its config, supervised for crashes, and its results in the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stream_ad.settings import KafkaSettings, load_settings
 from stream_ad.wiring import Store, open_store
 from tests.support.jobs import STREAM_AD
 from tests.support.services.influxdb import Influx
-from tests.support.services.process import wait_until
+from tests.support.services.process import PATIENCE_S, wait_until
 
 MAX_CRASHES = 5
 END_NS = 2**63 - 1
@@ -26,8 +26,8 @@ Contents = dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 
 @dataclass
-class WindowRun:
-    """One worker with a config of its own; influx None = the embedded store."""
+class HostileRun:
+    """One worker with its config; influx None = the embedded store."""
 
     home: Path
     kafka: str
@@ -70,7 +70,7 @@ class WindowRun:
         return done.stdout
 
     def create_topic(self, partitions: int) -> None:
-        """Kept for ever: the broker deletes records by their own times, and these say long ago."""
+        """Without retention: the broker deletes records by their timestamps, and these are old."""
         admin = KafkaAdmin(self.settings)
         admin.create_topic(self.name, partitions, {"retention.ms": "-1"})
         admin.close()
@@ -80,7 +80,7 @@ class WindowRun:
             self.worker = subprocess.Popen([STREAM_AD, "worker"], cwd=self.home, env=self.env, stdout=log, stderr=log)
 
     def supervise(self) -> None:
-        """A worker that ended by itself is a crash; it is started again, a few times."""
+        """Count a worker that ended by itself as a crash and restart it, a few times."""
         assert self.worker is not None
         if self.worker.poll() is not None:
             self.crashes += 1
@@ -105,13 +105,13 @@ class WindowRun:
     def stop(self) -> None:
         assert self.worker is not None
         self.worker.send_signal(signal.SIGTERM)
-        if self.worker.wait(120) != 0:
+        if self.worker.wait(PATIENCE_S) != 0:
             self.crashes += 1
 
     def close(self) -> None:
         if self.worker is not None and self.worker.poll() is None:
             self.worker.kill()
-            self.worker.wait(30)
+            self.worker.wait(PATIENCE_S)
 
     def contents(self, names: list[str]) -> tuple[Contents, set[str]]:
         """Series -> times and scores in the store, and the ids of all alerts."""

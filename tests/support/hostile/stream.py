@@ -1,5 +1,4 @@
-"""Hostile records among good ones through a topic and a worker into a store, each accounted for: what the test and the
-benchmark share."""
+"""Hostile records among good ones, through a topic and a worker into a store, each accounted for."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from stream_ad_connectors.kafka.publisher import KafkaPublisher
 
 from tests.reference.records import Reading, judge
 from tests.support.hostile.records import CHANNELS, START_MS, Fuzzer, Record
-from tests.support.hostile.run import Contents, WindowRun
+from tests.support.hostile.run import Contents, HostileRun
 from tests.support.services.influxdb import Influx, create_bucket
 from tests.support.services.process import wait_until
 
@@ -38,24 +37,24 @@ EXAMPLES = 20
 
 @dataclass
 class Expected:
-    """What the judge says of one hostile record, and what was found of it."""
+    """The judge's verdict on one hostile record."""
 
     kind: str
     checksum: int
     size: int | None
-    told: list[tuple[str, int, bool]] = field(default_factory=list)  # series, event time, whether there is a number
-    maybe: list[tuple[str, int, bool]] = field(default_factory=list)  # told, or late: told by a dead letter
+    scored: list[tuple[str, int, bool]] = field(default_factory=list)  # series, event time, whether it has a number
+    maybe: list[tuple[str, int, bool]] = field(default_factory=list)  # scored, or late: a dead letter
     waiting: list[str] = field(default_factory=list)  # series without a profile: known, not yet scored
-    letter_needed: bool = False
-    letter_allowed: bool = False
+    must_be_dead: bool = False
+    may_be_dead: bool = False
 
 
 @dataclass
 class Outcome:
-    """Counts of hostile records; one that is partly good may be counted as scored and as dead_lettered.
+    """Counts of hostile records; one that is partly good may count as scored and as dead_lettered.
 
-    unaccounted: neither in the store, nor known, nor dead-lettered, or against the judge. good_differing: slots of good
-    series whose score is not that of the clean run to 1e-4.
+    unaccounted: neither in the store, nor known, nor dead-lettered, or contrary to the judge. good_differing: slots of
+    good series whose score differs from the clean run's by more than 1e-4.
     """
 
     seed: int
@@ -85,7 +84,7 @@ Places = list[list[Expected | None]]
 
 
 class Judge:
-    """Expects, without the product's code, what becomes of each hostile record; knows each series' newest time."""
+    """Predicts, without the product's code, the outcome of each hostile record; tracks each series' newest time."""
 
     def __init__(self) -> None:
         self._newest: dict[tuple[int, str], int] = {}
@@ -99,7 +98,7 @@ class Judge:
         readings, refused = judge(record.value, record.key, record.timestamp_ms)
         value = record.value
         one = Expected(record.kind, zlib.crc32(value or b""), None if value is None else len(value))
-        one.letter_needed = one.letter_allowed = refused
+        one.must_be_dead = one.may_be_dead = refused
         for reading in readings:
             self._reading(one, reading, record.partition)
         return one
@@ -108,12 +107,12 @@ class Judge:
         place = (partition, reading.series)
         if reading.series not in (*OWN, FAR, *GOOD):
             one.waiting.append(reading.series)
-            one.letter_allowed = True  # it may be late, or name a channel too many
+            one.may_be_dead = True  # it may be late, or name a channel too many
             return
         known = {c: v for c, v in reading.values.items() if c in CHANNELS} if reading.series not in GOOD else {}
         wrong_channel = len(known) < len(reading.values) and reading.series not in GOOD
         if wrong_channel or reading.series in GOOD:  # hostile to a good series: an unknown channel, or far too late
-            one.letter_needed = one.letter_allowed = True
+            one.must_be_dead = one.may_be_dead = True
         if not known:
             return
         newest = self._newest.get(place)
@@ -121,18 +120,18 @@ class Judge:
         self._newest[place] = max(newest or 0, reading.time_ns)
         first = self._first.setdefault(place, reading.time_ns)
         if behind > LATENESS + REVISE + 1:
-            one.letter_needed = one.letter_allowed = True
+            one.must_be_dead = one.may_be_dead = True
             return
-        told = (reading.series, reading.time_ns, any(v == v for v in known.values()))
+        slot = (reading.series, reading.time_ns, any(v == v for v in known.values()))
         if behind > LATENESS or reading.time_ns < first:
-            one.letter_allowed = True
-            one.maybe.append(told)
+            one.may_be_dead = True
+            one.maybe.append(slot)
         else:
-            one.told.append(told)
+            one.scored.append(slot)
 
 
 def good_frame(name: str, rows: int) -> pd.DataFrame:
-    """Two cycles and noise, the same for a name; an excursion in its last quarter."""
+    """Two cycles and noise, a function of the name; an excursion in its last quarter."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     steps = np.arange(rows)
     table = {f"{name}-x": np.sin(steps / 7) + 0.1 * rng.normal(size=rows), "y": np.cos(steps / 19)}
@@ -176,7 +175,8 @@ def mixed(good: list[Record], fuzzer: Fuzzer, count: int) -> Iterator[Record]:
 
 
 def closing(judge: Judge) -> Iterator[Record]:
-    """Two more readings of each own series, wherever a changed byte has put one: a lone one would wait for them."""
+    """Two more readings of each hostile series on each partition that a changed byte has put it on: a single one is
+    scored only after them."""
     for (partition, name), newest_ns in judge.newest(OWN):
         for number in (1, 2):
             time_ms = newest_ns // 10**6 + 1000 * number
@@ -185,7 +185,7 @@ def closing(judge: Judge) -> Iterator[Record]:
 
 
 def opening(fuzzer: Fuzzer) -> Iterator[Record]:
-    """Two good readings of each own series: the first ones set its grid, whatever they say."""
+    """Two good readings of each hostile series: the first ones set its grid."""
     for name, start_ms in [(FAR, 0), *((name, START_MS - 1000) for name in OWN)]:
         for time_ms in (start_ms, start_ms + 1000):
             body = {"series": name, "time": time_ms, "values": {"a": 1.0}}
@@ -201,15 +201,15 @@ def run_hostile(
     seed: int,
     good_rows: int = 400,
     scorer: str = "universal",
-    drain_s: float = 300.0,
+    drain_s: float = 600.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """`count` hostile records among 3 x good_rows good ones, and these alone; influx None = the embedded store."""
+    """Run `count` hostile records among 3 x good_rows good ones, and the good ones alone; influx None = SQLite."""
     outcome, begun = Outcome(seed), time.monotonic()
     name = f"hostile-{seed}-{uuid.uuid4().hex[:6]}"
     stores = [None if influx is None else create_bucket(influx, one) for one in (name, f"{name}-clean")]
-    run = WindowRun(home / "hostile", kafka, name, stores[0], scorer)
-    clean = WindowRun(home / "clean", kafka, f"{name}-clean", stores[1], scorer)
+    run = HostileRun(home / "hostile", kafka, name, stores[0], scorer)
+    clean = HostileRun(home / "clean", kafka, f"{name}-clean", stores[1], scorer)
     run.call("fit", *write_histories(home / "histories"), "--step", "1s")
     good = list(good_records(good_rows))
     try:
@@ -246,8 +246,8 @@ def _hostile_stream(good: list[Record], count: int, seed: int, judge: Judge) -> 
     yield from closing(judge)
 
 
-def _publish(run: WindowRun, records: Iterable[Record], judge: Judge) -> Places:
-    """Sends all; what is expected of each by partition and offset, None = a good one."""
+def _publish(run: HostileRun, records: Iterable[Record], judge: Judge) -> Places:
+    """Send all; the expectation for each by partition and offset, None = a good one."""
     places: Places = [[] for _ in range(PARTITIONS)]
     publisher = KafkaPublisher(run.settings)
     for record in records:
@@ -258,17 +258,17 @@ def _publish(run: WindowRun, records: Iterable[Record], judge: Judge) -> Places:
     return places
 
 
-def _wait_for(run: WindowRun, counts: dict[str, int]) -> None:
+def _wait_for(run: HostileRun, counts: dict[str, int]) -> None:
     def there() -> bool:
         run.supervise()
         held, _ = run.contents(list(counts))
         return all(len(held[name][0]) == count for name, count in counts.items())
 
-    assert wait_until(there, timeout_s=120, every_s=1), run.log()
+    assert wait_until(there, every_s=1), run.log()
 
 
-def _settle(run: WindowRun, places: Places) -> None:
-    """Until the store has all that is expected, or says nothing new any more."""
+def _settle(run: HostileRun, places: Places) -> None:
+    """Wait until the store has everything expected, or gets no more scores for 10 s."""
     before, calm = -1, 0
 
     def settled() -> bool:
@@ -277,9 +277,9 @@ def _settle(run: WindowRun, places: Places) -> None:
         held, _ = run.contents([*OWN, FAR])
         now = sum(len(times) for times, _ in held.values())
         calm, before = (calm + 1 if now == before else 0), now
-        return calm >= 10 or all(_held(held, one) for part in places for e in part if e for one in e.told)
+        return calm >= 10 or all(_held(held, one) for part in places for e in part if e for one in e.scored)
 
-    assert wait_until(settled, timeout_s=300, every_s=1)
+    assert wait_until(settled, timeout_s=600, every_s=1)
 
 
 def _held(held: Contents, one: tuple[str, int, bool]) -> bool:
@@ -290,7 +290,7 @@ def _held(held: Contents, one: tuple[str, int, bool]) -> bool:
     return min(near, default=STEP_NS) <= STEP_NS // 2
 
 
-def _letters(run: WindowRun, outcome: Outcome) -> dict[tuple[int, int], tuple[int | None, int]]:
+def _dead_letters(run: HostileRun, outcome: Outcome) -> dict[tuple[int, int], tuple[int | None, int]]:
     """(partition, offset) -> size and checksum of the kept bytes, for every dead letter; size None = no value."""
     consumer = KafkaConsumer(bootstrap_servers=run.kafka, auto_offset_reset="earliest", consumer_timeout_ms=5000)
     place = TopicPartition(run.settings.dlq_topic, 0)
@@ -310,7 +310,7 @@ def _letters(run: WindowRun, outcome: Outcome) -> dict[tuple[int, int], tuple[in
     return found
 
 
-def _compare_good(run: WindowRun, clean: WindowRun, outcome: Outcome) -> None:
+def _compare_good(run: HostileRun, clean: HostileRun, outcome: Outcome) -> None:
     (held, alerts), (wanted, clean_alerts) = run.contents(GOOD), clean.contents(GOOD)
     for name in GOOD:
         assert np.array_equal(held[name][0], wanted[name][0])
@@ -319,19 +319,19 @@ def _compare_good(run: WindowRun, clean: WindowRun, outcome: Outcome) -> None:
     outcome.good_alerts, outcome.good_alerts_differing = len(clean_alerts), len(alerts ^ clean_alerts)
 
 
-def _account(run: WindowRun, places: Places, outcome: Outcome) -> None:
+def _account(run: HostileRun, places: Places, outcome: Outcome) -> None:
     held, _ = run.contents([*OWN, FAR])
-    known, letters = run.known(), _letters(run, outcome)
+    known, dead_letters = run.known(), _dead_letters(run, outcome)
     for partition, part in enumerate(places):
         for offset, one in enumerate(part):
-            letter = letters.get((partition, offset))
+            dead = dead_letters.get((partition, offset))
             if one is None or one.kind in ("opening", "closing"):
-                problem = "not hostile, yet dead-lettered" if letter else ""
+                problem = "not hostile, yet dead-lettered" if dead else ""
             else:
                 outcome.sent += 1
                 outcome.by_kind[one.kind] += 1
-                problem = _problem(one, letter, held, known)
-                _count(one, letter is not None, held, outcome)
+                problem = _problem(one, dead, held, known)
+                _count(one, dead is not None, held, outcome)
             if problem:
                 outcome.unaccounted += 1
                 if len(outcome.examples) < EXAMPLES:
@@ -339,28 +339,28 @@ def _account(run: WindowRun, places: Places, outcome: Outcome) -> None:
 
 
 def _count(one: Expected, dead: bool, held: Contents, outcome: Outcome) -> None:
-    there = [number for series, time_ns, number in [*one.told, *one.maybe] if _held(held, (series, time_ns, number))]
+    there = [number for series, time_ns, number in [*one.scored, *one.maybe] if _held(held, (series, time_ns, number))]
     outcome.scored += any(there)
     outcome.masked += bool(there) and not any(there)
     outcome.waiting += bool(one.waiting) and not there and not dead
     outcome.dead_lettered += dead
 
 
-def _problem(one: Expected, letter: tuple[int | None, int] | None, held: Contents, known: set[str]) -> str:
-    if one.letter_needed and letter is None:
+def _problem(one: Expected, dead: tuple[int | None, int] | None, held: Contents, known: set[str]) -> str:
+    if one.must_be_dead and dead is None:
         return "expected a dead letter, found none"
-    if letter is not None and not one.letter_allowed:
+    if dead is not None and not one.may_be_dead:
         return "expected no dead letter, found one"
-    if letter is not None and letter[0] != one.size:
-        return f"expected a dead letter of {one.size} bytes, found {letter[0]}"
-    if letter is not None and (one.size or 0) <= KEPT_BYTES and letter[1] != one.checksum:
+    if dead is not None and dead[0] != one.size:
+        return f"expected a dead letter of {one.size} bytes, found {dead[0]}"
+    if dead is not None and (one.size or 0) <= KEPT_BYTES and dead[1] != one.checksum:
         return "its dead letter has other bytes"
-    missing = [told for told in one.told if not _held(held, told)]
-    missing += [told for told in one.maybe if letter is None and not _held(held, told)]
+    missing = [slot for slot in one.scored if not _held(held, slot)]
+    missing += [slot for slot in one.maybe if dead is None and not _held(held, slot)]
     if missing:
         return f"expected scores, found none for {missing[:3]}"
-    if letter is None and not set(one.waiting) <= known:
+    if dead is None and not set(one.waiting) <= known:
         return f"expected the series to be known: {one.waiting[:3]}"
-    if letter is None and not (one.told or one.maybe or one.waiting):
-        return "expected nothing of it, which cannot be"
+    if dead is None and not (one.scored or one.maybe or one.waiting):
+        return "expected no outcome of it, which cannot be"
     return ""

@@ -64,6 +64,6 @@ class Certificates:
         return certificate, key
 
     def _openssl(self, *args: str | Path) -> None:
-        done = subprocess.run(["openssl", *map(str, args)], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(["openssl", *map(str, args)], capture_output=True, text=True, check=False, timeout=240)
         if done.returncode != 0:
             raise StartError(f"openssl {args[0]} ended with {done.returncode}:\n{done.stderr}")

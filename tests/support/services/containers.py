@@ -18,8 +18,8 @@ def image_ready(image: str) -> bool:
     """True when an engine answers and has the image, or can pull it."""
     if shutil.which("docker") is None:
         return False
-    return _docker("info", timeout_s=15) and (
-        _docker("image", "inspect", image, timeout_s=15) or _docker("pull", image, timeout_s=900)
+    return _docker("info", timeout_s=60) and (
+        _docker("image", "inspect", image, timeout_s=60) or _docker("pull", image, timeout_s=900)
     )
 
 
@@ -32,7 +32,7 @@ def _docker(*arguments: str, timeout_s: float) -> bool:
 
 
 class ContainerServer(LocalServer):
-    """A container in the foreground, so that its client's process stands for it."""
+    """A container in the foreground, so that its client process represents it."""
 
     def __init__(
         self,
@@ -60,5 +60,5 @@ class ContainerServer(LocalServer):
     def kill(self) -> None:
         """Remove the container; killing the client alone would leave it running."""
         if self.running:
-            _docker("rm", "--force", self._name, timeout_s=60)
+            _docker("rm", "--force", self._name, timeout_s=240)
         super().kill()

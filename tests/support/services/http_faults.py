@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass(self, body: bytes | None = None, *, lose: bool = False) -> None:
         headers = {k: v for k, v in self.headers.items() if k.lower() not in {"host", "connection"}}
         host, _, port = self.owner.upstream.rpartition(":")
-        upstream = http.client.HTTPConnection(host, int(port), timeout=60)
+        upstream = http.client.HTTPConnection(host, int(port), timeout=240)
         try:
             upstream.request(self.command, self.path, body, headers)
             response = upstream.getresponse()

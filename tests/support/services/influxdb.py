@@ -40,7 +40,7 @@ _IMAGE = f"influxdb:{INFLUXDB_VERSION}"
 
 @dataclass(frozen=True)
 class Influx:
-    """Where a store answers and how to be let in."""
+    """Address of a store and the credentials for it."""
 
     url: str
     org: str
@@ -75,7 +75,7 @@ def _call(url: str, method: str = "GET", body: object = None, token: str | None 
     if ca is not None:
         handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca)))
     opener = urllib.request.build_opener(*handlers)
-    with opener.open(request, timeout=10) as response:
+    with opener.open(request, timeout=60) as response:
         content = response.read()
     return json.loads(content) if content else None
 
@@ -131,7 +131,7 @@ def delete_bucket(influx: Influx) -> None:
 
 
 class InfluxServer(LocalServer):
-    """A store of one's own, from the packages: for tests that stop, kill, pause or restart it.
+    """A separate store, from the packages: for tests that stop, kill, pause or restart it.
 
     `start` brings the server up, `setup` (idempotent) makes the organisation, bucket and token. With certificates it
     speaks TLS.
@@ -198,7 +198,7 @@ class InfluxServer(LocalServer):
 
 
 def prepare_influxdb(say: Say = say_on_stderr) -> None:
-    """Do ahead whatever `running_influxdb` needs that takes long."""
+    """Build or pull what `running_influxdb` needs."""
     if not os.environ.get(f"{INFLUXDB_VARIABLE}_URL") and not image_ready(_IMAGE):
         influxd_path(say)
 
@@ -211,7 +211,7 @@ def running_influxdb(port: int | None = None) -> Iterator[Influx]:
     """
     given = Influx.from_environment()
     if given is not None:
-        if not wait_until(lambda: influx_answers(given.url), timeout_s=10):
+        if not wait_until(lambda: influx_answers(given.url), timeout_s=30):
             raise StartError(f"{INFLUXDB_VARIABLE}_URL={given.url}: no InfluxDB answers there")
         yield given
         return

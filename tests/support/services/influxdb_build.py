@@ -1,4 +1,4 @@
-"""Builds the InfluxDB 2.7 server, with Flux, from the Go module proxy and crates.io (six minutes on two cores)."""
+"""Builds the InfluxDB 2.7 server, with Flux, from the Go module proxy and crates.io (about 7 minutes on two cores)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.support.services.errors import require
 __all__ = ["INFLUXDB_VERSION", "influxd_path"]
 
 INFLUXDB_VERSION = "2.7.12"
+_SUMMARY = "InfluxDB 2.7 from source: about 7 minutes on two cores"
 
 _SERVER = "github.com/influxdata/influxdb/v2/cmd/influxd"
 _PKG_CONFIG = "github.com/influxdata/pkg-config"
@@ -38,7 +39,7 @@ exec cargo "$@" -p flux --no-default-features --features cffi
 
 def influxd_path(say: Say = say_on_stderr) -> Path:
     """The server's binary, built on first use."""
-    return cached("influxdb", INFLUXDB_VERSION, _build, say) / "influxd"
+    return cached("influxdb", INFLUXDB_VERSION, _build, say, summary=_SUMMARY) / "influxd"
 
 
 def _build(build: Build) -> None:

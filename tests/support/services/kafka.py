@@ -42,7 +42,7 @@ appender.out.layout.pattern = %d{HH:mm:ss.SSS} %p %c{1} %m%n
 def _kafka_home(say: Say = say_on_stderr) -> Path:
     """The directory with lib/ and log4j2.properties, built on first use."""
     require("Kafka", KAFKA_VARIABLE, "java")
-    return cached("kafka", KAFKA_VERSION, _build, say)
+    return cached("kafka", KAFKA_VERSION, _build, say, summary="Kafka from its Maven packages: under a minute")
 
 
 def _build(build: Build) -> None:
@@ -64,7 +64,7 @@ def _build(build: Build) -> None:
 
 
 def _metadata(address: str) -> bool:
-    """One metadata request; KafkaError when nobody answers it."""
+    """One metadata request; KafkaError without an answer."""
     client = KafkaAdminClient(bootstrap_servers=address, bootstrap_timeout_ms=2000, request_timeout_ms=5000)
     try:
         return bool(client.describe_cluster()["brokers"])
@@ -82,10 +82,10 @@ def broker_answers(address: str) -> bool:
 
 
 class KafkaServer(LocalServer):
-    """A broker of one's own, from the packages: for tests that stop, kill, pause or restart it.
+    """A separate broker, from the packages: for tests that stop, kill, pause or restart it.
 
-    `advertised` is the address that clients are sent to when it differs (a proxy in front). `second` is a listener
-    beside the first: its port and the address that its clients are sent to. `properties` add to or replace lines of
+    `advertised` is the address that clients are sent to when it differs (a proxy in front). `second` is one
+    more listener: its port and the address that its clients are sent to. `properties` add to or replace lines of
     server.properties.
     """
 
@@ -146,9 +146,9 @@ class KafkaServer(LocalServer):
             **_ONE_NODE,
         }
         if self._second is not None:
-            own, told = self._second
-            settings["listeners"] += f",SECOND://{HOST}:{own}"
-            settings["advertised.listeners"] += f",SECOND://{told}"
+            inner, advertised = self._second
+            settings["listeners"] += f",SECOND://{HOST}:{inner}"
+            settings["advertised.listeners"] += f",SECOND://{advertised}"
             settings["listener.security.protocol.map"] += ",SECOND:PLAINTEXT"
         return settings | self._properties
 
@@ -193,7 +193,7 @@ def _container(port: int | None) -> ContainerServer:
 
 
 def prepare_kafka(say: Say = say_on_stderr) -> None:
-    """Do ahead whatever `running_kafka` needs that takes long."""
+    """Build or pull what `running_kafka` needs."""
     if not os.environ.get(KAFKA_VARIABLE) and not image_ready(_IMAGE):
         _kafka_home(say)
 
@@ -206,7 +206,7 @@ def running_kafka(port: int | None = None) -> Iterator[str]:
     """
     given = os.environ.get(KAFKA_VARIABLE)
     if given:
-        if not wait_until(lambda: broker_answers(given), timeout_s=10):
+        if not wait_until(lambda: broker_answers(given), timeout_s=30):
             raise StartError(f"{KAFKA_VARIABLE}={given}: no Kafka broker answers there")
         yield given
         return
@@ -215,7 +215,7 @@ def running_kafka(port: int | None = None) -> Iterator[str]:
         yield server.address
 
 
-def create_topics(address: str, *names: str, partitions: int = 1, timeout_s: float = 20.0) -> None:
+def create_topics(address: str, *names: str, partitions: int = 1, timeout_s: float = 240.0) -> None:
     """Create topics and wait until every one has leaders."""
     client = KafkaAdminClient(bootstrap_servers=address)
     try:

@@ -22,9 +22,10 @@ from typing import Self
 from tests.support.services.cache import tail
 from tests.support.services.errors import StartError
 
-__all__ = ["HOST", "LocalServer", "free_ports", "http_get", "port_answers", "wait_until"]
+__all__ = ["HOST", "PATIENCE_S", "LocalServer", "free_ports", "http_get", "port_answers", "wait_until"]
 
 HOST = "127.0.0.1"
+PATIENCE_S = 240.0  # upper bound of one wait, for slow machines
 
 # Ends the server once the starter's end of the pipe closes, however the starter died. A pidfd names the
 # process itself, so a reused number is never hit.
@@ -54,9 +55,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def http_get(port: int, path: str) -> tuple[int, str]:
-    """Status and body of what a server of this machine answers; 0 while nothing listens."""
+    """Status and body of a local server's answer; 0 while nothing listens."""
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -74,8 +75,8 @@ def port_answers(port: int, host: str = HOST) -> bool:
         return False
 
 
-def wait_until(ready: Callable[[], bool], *, timeout_s: float, every_s: float = 0.05) -> bool:
-    """Poll `ready` until it holds; False when the time is over."""
+def wait_until(ready: Callable[[], bool], *, timeout_s: float = PATIENCE_S, every_s: float = 0.05) -> bool:
+    """Poll `ready` until it holds; False after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not ready():
         if time.monotonic() > deadline:
@@ -91,7 +92,7 @@ class LocalServer(ABC):
     """
 
     title = "server"
-    start_timeout_s = 60.0
+    start_timeout_s = PATIENCE_S
 
     def __init__(self, port: int | None = None, data_dir: Path | None = None) -> None:
         self._port = port
@@ -166,7 +167,7 @@ class LocalServer(ABC):
             break
         return self
 
-    def stop(self, timeout_s: float = 20.0) -> None:
+    def stop(self, timeout_s: float = 60.0) -> None:
         """Ask it to end (SIGTERM), and kill it when it has not within the time."""
         self.resume()
         self._signal(signal.SIGTERM)
@@ -187,7 +188,7 @@ class LocalServer(ABC):
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused server go on."""
+        """Resume a paused server."""
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:

@@ -59,10 +59,10 @@ class Link:
         self._count = 0
 
     def cut(self) -> None:
-        """Ends every connection and refuses new ones, until `hint`."""
+        """Ends every connection and refuses new ones, until `restore`."""
         _call(self._url, "POST", {"enabled": False})
 
-    def hint(self) -> None:
+    def restore(self) -> None:
         _call(self._url, "POST", {"enabled": True})
 
     def add(self, kind: str, stream: str, **attributes: int) -> str:
@@ -81,6 +81,6 @@ def _call(url: str, method: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=10) as response:
+    with opener.open(request, timeout=60) as response:
         content = response.read()
     return json.loads(content) if content else None

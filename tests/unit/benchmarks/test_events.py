@@ -78,15 +78,15 @@ def test_point_adjusted_f1_equals_every_threshold(seed: int) -> None:
     labels, scores = case(seed)
     best = 0.0
     for level in set(scores.tolist()):
-        said = scores >= level
+        predicted = scores >= level
         for first, last in label_runs(labels):
-            said[first : last + 1] = said[first : last + 1].any()
-        best = max(best, 2 * (said & (labels == 1)).sum() / (said.sum() + labels.sum()))
+            predicted[first : last + 1] = predicted[first : last + 1].any()
+        best = max(best, 2 * (predicted & (labels == 1)).sum() / (predicted.sum() + labels.sum()))
     assert point_adjusted_f1(labels, scores) == pytest.approx(best)
 
 
 def test_random_scores_do_well_when_points_are_adjusted() -> None:
-    """Why it is never told alone."""
+    """Why it is never reported alone."""
     labels = np.zeros(10_000, np.int64)
     for start in range(500, 10_000, 2000):
         labels[start : start + 300] = 1

@@ -1,4 +1,4 @@
-"""The accuracy benchmarks' harness: resumes, measures once, weighs data sets alike, tells nothing it should not."""
+"""The accuracy benchmarks' harness: resumes, measures once, gives data sets equal weights, reports no F1 alone."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def about(measures: int = 1, **scorers: str) -> dict[str, Any]:
     return {"measures": measures, "scorers": scorers}
 
 
-def test_a_second_call_goes_on_where_the_first_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_call_resumes_where_the_first_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, count = tmp_path / "out.json", Counting()
     tasks = [replace(TASK, row=row, series=series) for row in ("ar", "pca") for series in ("one", "bad")]
     harness.run(tasks, count, tmp_path, harness.Results(path, about(ar="1", pca="1")), 1)
@@ -156,12 +156,12 @@ def result(row: str, dataset: str, series: str, value: float | None, seed: int =
 def test_means_over_seeds_series_and_data_sets() -> None:
     values = {("A", "1"): (0.1, 0.3), ("A", "2"): (0.4, 0.4), ("B", "3"): (0.9, 1.0)}
     results = [result("x", *series, v, seed) for series, each in values.items() for seed, v in enumerate(each)]
-    told = summaries.summary({"x": results})["x"]
-    assert told["series"] == 3
-    assert told["vus_pr"] == pytest.approx((0.2 + 0.4 + 0.95) / 3)
-    assert told["by_dataset"] == pytest.approx({"A": 0.3, "B": 0.95})
-    assert told["vus_pr_sets"] == pytest.approx(0.625)
-    assert told["vus_pr_spread"] == pytest.approx(np.std([1.4 / 3, 1.7 / 3], ddof=1))
+    found = summaries.summary({"x": results})["x"]
+    assert found["series"] == 3
+    assert found["vus_pr"] == pytest.approx((0.2 + 0.4 + 0.95) / 3)
+    assert found["by_dataset"] == pytest.approx({"A": 0.3, "B": 0.95})
+    assert found["vus_pr_sets"] == pytest.approx(0.625)
+    assert found["vus_pr_spread"] == pytest.approx(np.std([1.4 / 3, 1.7 / 3], ddof=1))
     assert summaries.summary({"x": [result("x", "A", "1", 0.5)]})["x"]["vus_pr_spread"] is None
 
 
@@ -193,7 +193,7 @@ def test_the_best_of_the_others_is_chosen_for_each_figure() -> None:
     assert found["B"]["difference"] == pytest.approx(0.1)
 
 
-def test_point_adjusted_f1_is_told_only_beside_random(capsys: pytest.CaptureFixture[str]) -> None:
+def test_point_adjusted_f1_is_reported_only_with_that_of_random(capsys: pytest.CaptureFixture[str]) -> None:
     table = {"ar": [result("ar", "A", "1", 0.5)]}
     summaries.print_metrics("", table)
     assert "pa_f1" not in capsys.readouterr().out
@@ -201,7 +201,7 @@ def test_point_adjusted_f1_is_told_only_beside_random(capsys: pytest.CaptureFixt
     assert "pa_f1" in capsys.readouterr().out
 
 
-def test_nab_files_are_whole_and_what_is_told_later_counts_later(data: Path) -> None:
+def test_nab_files_are_whole_and_scores_count_at_their_emission(data: Path) -> None:
     test = data / "NAB" / "four.test.parquet"
     file = nab._file(nab.NabTask("random", 0), data, test)
     assert (len(file.scores), file.skipped, list(file.windows)) == (1000, 150, [(450, 530)])
@@ -234,7 +234,7 @@ def test_the_script_from_end_to_end(
     ]
     monkeypatch.setattr(sys, "argv", call)
     accuracy.main()
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     content = json.loads(out.read_text())
     measured = [r for r in content["results"].values() if r["table"] != "nab"]
     seeds = {row: {r["seed"] for r in measured if r["row"] == row} for row in ("control", "random")}
@@ -245,8 +245,8 @@ def test_the_script_from_end_to_end(
     assert every["random"]["vus_pr_spread"] > 0
     assert content["summary"]["against_no_network"]["series"]["best"] == "control"
     assert content["summary"]["nab"]["null"]["nab"] == 0
-    assert "published: method" in told
-    assert "12 to measure, 0 of them done before" in told
+    assert "published: method" in printed
+    assert "12 to measure, 0 of them done before" in printed
     accuracy.main()
     assert "12 to measure, 12 of them done before" in capsys.readouterr().out
 

@@ -145,7 +145,7 @@ def test_sooner_is_better_and_a_false_alarm_costs() -> None:
     assert of(100) > of(100, 152) > of(100, 170) > of(100, 350) == pytest.approx(of(100, 20))
 
 
-def test_an_episode_may_be_told_once() -> None:
+def test_an_episode_may_count_once() -> None:
     scores = np.zeros(400)
     scores[20:40] = scores[100:149] = 1.0
     files = [NabFile(scores, [(100, 149)])]

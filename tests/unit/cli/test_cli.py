@@ -1,4 +1,4 @@
-"""The command line as a user meets it: exit codes, one line an error, plain JSON, and files that load again."""
+"""The command line for users: exit codes, one line per error, plain JSON, and files that load again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OLD_NS = 1_700_000_000 * SECOND
 
 
 @dataclass
-class EmittedScores:
+class CliResult:
     code: int
     out: str
     err: str
@@ -51,21 +51,21 @@ class EmittedScores:
         return self.err.removeprefix("error: ").strip()
 
 
-Cli = Callable[..., EmittedScores]
+Cli = Callable[..., CliResult]
 
 
 @pytest.fixture(name="run")
 def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Runs a command line in this process, in a directory of its own, without a terminal."""
+    """Runs a command line in this process, in a separate directory, without a terminal."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     for name in [name for name in os.environ if name.startswith("STREAM_AD__")]:
         monkeypatch.delenv(name)
 
-    def run(*args: object) -> EmittedScores:
+    def run(*args: object) -> CliResult:
         code = cli.run([str(arg) for arg in args])
         out, err = capfd.readouterr()
-        return EmittedScores(code, out, err)
+        return CliResult(code, out, err)
 
     return run
 
@@ -91,28 +91,28 @@ def store(run: Cli, tmp_path: Path) -> None:
 # ---- the frame
 
 
-def test_help_is_light() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, stream_ad.cli\n"
         "try:\n stream_ad.cli.run(['--help'])\n"
         "finally:\n heavy = {'torch', 'pandas', 'faust', 'kafka', 'pydantic', 'numpy'} & set(sys.modules)\n"
         " assert not heavy, heavy"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     verbs = {"init", "check", "demo", "worker", "fit", "train", "backtest", "replay", "scores", "alerts", "dlq"}
-    assert verbs | {"status"} <= set(re.findall(r"^│ (\w+) ", told.stdout, re.MULTILINE))
+    assert verbs | {"status"} <= set(re.findall(r"^│ (\w+) ", result.stdout, re.MULTILINE))
 
 
 def test_version(run: Cli) -> None:
-    told = run("--version")
-    assert told.code == 0
-    assert re.fullmatch(r"\d+\.\d+\.\d+\n", told.out)
+    result = run("--version")
+    assert result.code == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", result.out)
 
 
-def test_every_verb_has_help(run: Cli) -> None:
+def test_every_command_has_help(run: Cli) -> None:
     for command in app.app.registered_commands:
-        told = run(command.name, "--help")
-        assert (told.code, told.err) == (0, "")
+        result = run(command.name, "--help")
+        assert (result.code, result.err) == (0, "")
     for group in app.app.registered_groups:
         for command in ("list", "show", "replay"):
             assert run(group.name, command, "--help").code == 0
@@ -120,24 +120,26 @@ def test_every_verb_has_help(run: Cli) -> None:
 
 @pytest.mark.parametrize("args", [["nonsense"], ["scores"], ["fit", "x", "--rows", "many"], ["backtest"]])
 def test_usage_errors(run: Cli, args: list[str]) -> None:
-    told = run(*args)
-    assert told.code == 2
-    assert told.out == ""
-    assert "Traceback" not in told.err
+    result = run(*args)
+    assert result.code == 2
+    assert result.out == ""
+    assert "Traceback" not in result.err
 
 
-def test_unexpected_errors_are_one_line_and_debug_tells(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_errors_are_one_line_and_debug_prints_the_traceback(
+    run: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(settings: object) -> None:
         raise ZeroDivisionError("by\nzero")
 
     monkeypatch.setattr(wiring, "open_store", broken)
-    told = run("status")
-    assert told.code == 1
-    assert told.error.startswith("ZeroDivisionError: by zero — this was not expected; --debug")
-    told = run("status", "--debug")
-    assert told.code == 1
-    assert "Traceback" in told.err
-    assert told.err.endswith("error: ZeroDivisionError: by zero\n")
+    result = run("status")
+    assert result.code == 1
+    assert result.error.startswith("ZeroDivisionError: by zero — this was not expected; --debug")
+    result = run("status", "--debug")
+    assert result.code == 1
+    assert "Traceback" in result.err
+    assert result.err.endswith("error: ZeroDivisionError: by zero\n")
 
 
 def test_interrupt_is_quiet(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,16 +147,16 @@ def test_interrupt_is_quiet(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(wiring, "open_store", interrupted)
-    assert run("status") == EmittedScores(130, "", "")
+    assert run("status") == CliResult(130, "", "")
 
 
-def test_errors_of_the_tree(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expected_errors_show_their_hint(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(settings: object) -> None:
-        raise UnavailableError("store away", hint="start it")
+        raise UnavailableError("store down", hint="start it")
 
     monkeypatch.setattr(wiring, "open_store", gone)
-    told = run("status")
-    assert (told.code, told.error) == (1, "store away — start it")
+    result = run("status")
+    assert (result.code, result.error) == (1, "store down — start it")
 
 
 @pytest.mark.parametrize(
@@ -170,38 +172,38 @@ def test_errors_of_the_tree(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_broken_config(run: Cli, tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "broken.toml"
     path.write_text(text)
-    told = run("-c", path, "status")
-    assert told.code == 2
-    assert told.out == ""
-    assert expected in told.error
-    assert "secret" not in told.error
+    result = run("-c", path, "status")
+    assert result.code == 2
+    assert result.out == ""
+    assert expected in result.error
+    assert "secret" not in result.error
 
 
-def test_config_may_stand_behind_the_verb(run: Cli, tmp_path: Path) -> None:
+def test_config_may_follow_the_command(run: Cli, tmp_path: Path) -> None:
     for args in (["status", "-c", "missing.toml"], ["--config=missing.toml", "status"]):
-        told = run(*args)
-        assert (told.code, "missing.toml cannot be read" in told.error) == (2, True)
+        result = run(*args)
+        assert (result.code, "missing.toml cannot be read" in result.error) == (2, True)
 
 
 def test_unknown_scorer(run: Cli, tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text("a\n" + "1\n" * 200)
     (tmp_path / "stream-ad.toml").write_text("[detector]\nscorer = 'magic'\n")
-    told = run("fit", "history.csv")
-    assert told.code == 2
-    assert "expected one of" in told.error
-    assert "'magic'" in told.error
+    result = run("fit", "history.csv")
+    assert result.code == 2
+    assert "expected one of" in result.error
+    assert "'magic'" in result.error
 
 
 # ---- init
 
 
-def test_init_writes_what_loads(run: Cli, tmp_path: Path) -> None:
-    told = run(
+def test_init_writes_a_file_that_loads(run: Cli, tmp_path: Path) -> None:
+    result = run(
         "init", "--kafka", "broker:9092", "--influxdb", "http://store:8086", "--org", "o", "--bucket", "b",
         "--topic", "one", "--topic", "two", "--step", "250ms", "--path", "sub/k.toml",
     )  # fmt: skip
-    assert told.code == 0
-    assert "STREAM_AD__INFLUXDB__TOKEN" in told.err
+    assert result.code == 0
+    assert "STREAM_AD__INFLUXDB__TOKEN" in result.err
     settings = load_settings(tmp_path / "sub" / "k.toml")
     assert settings.kafka.bootstrap == "broker:9092"
     assert (settings.influxdb.url, settings.influxdb.org, settings.influxdb.bucket) == ("http://store:8086", "o", "b")
@@ -213,8 +215,8 @@ def test_init_embedded_default_and_no_overwriting(run: Cli, tmp_path: Path) -> N
     path = tmp_path / "stream-ad.toml"
     assert load_settings(path) == load_settings(None)
     path.write_text("# mine\n")
-    told = run("init")
-    assert (told.code, "--force" in told.error, path.read_text()) == (2, True, "# mine\n")
+    result = run("init")
+    assert (result.code, "--force" in result.error, path.read_text()) == (2, True, "# mine\n")
     assert run("init", "--force").code == 0
     assert path.read_text() != "# mine\n"
 
@@ -222,25 +224,25 @@ def test_init_embedded_default_and_no_overwriting(run: Cli, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "args", [["--kafka", "b:1"], ["--topic", "t"], ["--influxdb", "http://x"], ["--step", "1s"], ["--org", "o"]]
 )
-def test_init_says_what_else_is_needed(run: Cli, tmp_path: Path, args: list[str]) -> None:
-    told = run("init", *args)
-    assert told.code == 2
-    assert "--" in told.error
+def test_init_names_missing_options(run: Cli, tmp_path: Path, args: list[str]) -> None:
+    result = run("init", *args)
+    assert result.code == 2
+    assert "--" in result.error
     assert not list(tmp_path.iterdir())
 
 
 def test_init_bad_step(run: Cli) -> None:
-    told = run("init", "--kafka", "b:1", "--topic", "t", "--step", "soon")
-    assert (told.code, "expected a duration" in told.error) == (2, True)
+    result = run("init", "--kafka", "b:1", "--topic", "t", "--step", "soon")
+    assert (result.code, "expected a duration" in result.error) == (2, True)
 
 
 def test_every_commented_key_is_valid(tmp_path: Path) -> None:
-    """What a user gets by taking the comment signs away must load, and every setting must be there."""
+    """With the comment signs removed, the file loads and holds every setting."""
     text = render_config({}, [])
     lines = [re.sub(r"^# (\w+ = |\[\[)", r"\1", line) for line in text.splitlines()]
     path = tmp_path / "all.toml"
     whole = "\n".join(lines)
-    # keys that only a secured connection, or a schema, uses are refused beside others
+    # keys of a secured connection, or of a schema, are refused together with others
     for plain, other in {'"PLAINTEXT"': '"SASL_SSL"', '"http://': '"https://', '"json"': '"protobuf"'}.items():
         whole = whole.replace(plain, other)
     path.write_text(whole)
@@ -256,21 +258,21 @@ def test_every_commented_key_is_valid(tmp_path: Path) -> None:
 
 
 def test_check_embedded(run: Cli, light_scorer: None) -> None:
-    told = run("check", "--json")
-    assert told.code == 0
-    assert all(finding["ok"] for finding in told.json)
-    assert {finding["name"] for finding in told.json} >= {"config", "input", "store"}
-    assert not Path(".stream_ad").exists(), "a dry run makes nothing"
+    result = run("check", "--json")
+    assert result.code == 0
+    assert all(finding["ok"] for finding in result.json)
+    assert {finding["name"] for finding in result.json} >= {"config", "input", "store"}
+    assert not Path(".stream_ad").exists(), "a dry run creates nothing"
 
 
 def test_check_broken_config(run: Cli, tmp_path: Path) -> None:
     (tmp_path / "stream-ad.toml").write_text("nonsense")
-    told = run("check", "--json")
-    assert told.code == 2
-    assert [(f["name"], f["ok"]) for f in told.json] == [("config", False)]
-    told = run("check")
-    assert (told.code, told.err) == (2, "")
-    assert told.out.startswith("WRONG  config: ")
+    result = run("check", "--json")
+    assert result.code == 2
+    assert [(f["name"], f["ok"]) for f in result.json] == [("config", False)]
+    result = run("check")
+    assert (result.code, result.err) == (2, "")
+    assert result.out.startswith("WRONG  config: ")
 
 
 # ---- fit, backtest
@@ -292,23 +294,23 @@ def csv(path: Path, rows: int, seed: int = 0, label: bool = False) -> Path:
 @pytest.mark.usefixtures("light_scorer")
 def test_fit(run: Cli, tmp_path: Path) -> None:
     files = [csv(tmp_path / f"{name}.csv", 100) for name in ("one", "two")]
-    told = run("fit", *files, "--rows", 64, "--json")
-    assert told.code == 0
-    assert [(row["series"], row["slots"], row["channels"]) for row in told.json] == [("one", 64, 2), ("two", 64, 2)]
-    assert "1/2 one" in told.err
+    result = run("fit", *files, "--rows", 64, "--json")
+    assert result.code == 0
+    assert [(row["series"], row["slots"], row["channels"]) for row in result.json] == [("one", 64, 2), ("two", 64, 2)]
+    assert "1/2 one" in result.err
     assert run("fit", *files, "--series", "s").code == 2
-    told = run("fit", files[0], "--series", "s")
-    assert told.code == 0
-    assert "fit-100-" in told.out
+    result = run("fit", files[0], "--series", "s")
+    assert result.code == 0
+    assert "fit-100-" in result.out
 
 
 @pytest.mark.usefixtures("light_scorer")
 def test_fit_refuses(run: Cli, tmp_path: Path) -> None:
-    told = run("fit", "nowhere.csv")
-    assert (told.code, "nowhere.csv" in told.error) == (1, True)
+    result = run("fit", "nowhere.csv")
+    assert (result.code, "nowhere.csv" in result.error) == (1, True)
     short = csv(tmp_path / "short.csv", 5)
-    told = run("fit", short)
-    assert (told.code, "expected at least 16 slots, found 5" in told.error) == (1, True)
+    result = run("fit", short)
+    assert (result.code, "expected at least 16 slots, found 5" in result.error) == (1, True)
     assert run("fit", short, "--step", "soon").code == 2
 
 
@@ -320,28 +322,28 @@ def test_backtest(run: Cli, tmp_path: Path) -> None:
         csv(data / "D" / f"{name}.test.parquet", 80, seed=1, label=label)
     csv(data / "E" / "bad.train.parquet", 3)
     csv(data / "E" / "bad.test.parquet", 50)
-    told = run("backtest", "--data", data, "--out", out, "--dataset", "D", "--json", "--set", "alerts.enter=3")
-    assert told.code == 0
-    assert told.json == json.loads((out / "summary.json").read_text())
-    assert told.json["alerts"]["enter"] == 3
-    bare, good = told.json["series"]
+    result = run("backtest", "--data", data, "--out", out, "--dataset", "D", "--json", "--set", "alerts.enter=3")
+    assert result.code == 0
+    assert result.json == json.loads((out / "summary.json").read_text())
+    assert result.json["alerts"]["enter"] == 3
+    bare, good = result.json["series"]
     assert (good["rows"], good["scored_rows"], good["dead_letters"]) == (80, 80, 0)
     assert "vus_pr" not in bare, "no labels, no metrics"
     scores = pd.read_parquet(out / "D" / "good.scores.parquet")
     assert list(scores) == ["row", "score", "attribution.a", "attribution.b", "alert_id"]
 
-    told = run("backtest", "--data", data, "--out", out)
-    assert told.code == 1, "one series failed"
-    assert "good" in told.out
-    assert told.err.splitlines()[-1].startswith("error: 1 of 3 series failed, the first 'bad': history of series")
+    result = run("backtest", "--data", data, "--out", out)
+    assert result.code == 1, "one series failed"
+    assert "good" in result.out
+    assert result.err.splitlines()[-1].startswith("error: 1 of 3 series failed, the first 'bad': history of series")
     assert json.loads((out / "summary.json").read_text())["totals"]["failed"] == 1
 
 
 def test_backtest_refuses(run: Cli, tmp_path: Path) -> None:
-    told = run("backtest", "--data", tmp_path, "--out", tmp_path / "out")
-    assert (told.code, "no series found" in told.error) == (1, True)
-    told = run("backtest", "--data", tmp_path, "--out", tmp_path / "out", "--set", "detector.nonsense=1")
-    assert (told.code, "detector.nonsense: unknown key" in told.error) == (2, True)
+    result = run("backtest", "--data", tmp_path, "--out", tmp_path / "out")
+    assert (result.code, "no series found" in result.error) == (1, True)
+    result = run("backtest", "--data", tmp_path, "--out", tmp_path / "out", "--set", "detector.nonsense=1")
+    assert (result.code, "detector.nonsense: unknown key" in result.error) == (2, True)
 
 
 # ---- replay
@@ -349,14 +351,14 @@ def test_backtest_refuses(run: Cli, tmp_path: Path) -> None:
 
 def test_replay_without_a_broker(run: Cli, tmp_path: Path) -> None:
     path = csv(tmp_path / "one.csv", 5)
-    told = run("replay", path, "--topic", "t")
-    assert (told.code, "--step" in told.error) == (2, True)
-    told = run("replay", path, "--topic", "t", "--step", "1s")
-    assert (told.code, "kafka.bootstrap is not set" in told.error) == (2, True)
+    result = run("replay", path, "--topic", "t")
+    assert (result.code, "--step" in result.error) == (2, True)
+    result = run("replay", path, "--topic", "t", "--step", "1s")
+    assert (result.code, "kafka.bootstrap is not set" in result.error) == (2, True)
     for wrong in (["--speed", "fast"], ["--speed", "0"], ["--time-unit", "h"], ["--step", "x"], ["--start", "x"]):
         assert run("replay", path, "--topic", "t", *wrong).code == 2, wrong
-    told = run("replay", path, "--topic", "t", "--step", "1s", "--start", "+1h")
-    assert (told.code, "detector.max_ahead" in told.error) == (2, True)
+    result = run("replay", path, "--topic", "t", "--step", "1s", "--start", "+1h")
+    assert (result.code, "detector.max_ahead" in result.error) == (2, True)
 
 
 # ---- scores, alerts, status
@@ -367,18 +369,18 @@ def test_scores_formats(run: Cli, tmp_path: Path) -> None:
     table = run("scores", "old", "--start", "2023-11-14")
     assert table.code == 0
     assert "2023-11-14T22:13:20Z" in table.out
-    told = run("scores", "new", "--json")
-    assert len(told.json) == 5
-    assert told.json[0]["channels"]["a"]["value"] is None
-    assert told.json[0]["channels"]["a"]["imputed"] is True
+    result = run("scores", "new", "--json")
+    assert len(result.json) == 5
+    assert result.json[0]["channels"]["a"]["value"] is None
+    assert result.json[0]["channels"]["a"]["imputed"] is True
     assert "channels" not in run("scores", "new", "--format", "json", "--no-channels").json[0]
     lines = run("scores", "new", "--format", "csv").out.splitlines()
     assert len(lines) == 6
     assert lines[0].startswith("time,score,severity,revision,alert_id,model_version,value.a,")
     assert run("scores", "new", "--format", "parquet", "--out", "x.parquet").code == 0
     assert pq.read_table(tmp_path / "x.parquet").num_rows == 5
-    told = run("scores", "old", "--start", "2023-01-01", "--plot", "x.png", "--out", "x.json", "--format", "json")
-    assert (told.code, told.out) == (0, "")
+    result = run("scores", "old", "--start", "2023-01-01", "--plot", "x.png", "--out", "x.json", "--format", "json")
+    assert (result.code, result.out) == (0, "")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     assert len(json.loads((tmp_path / "x.json").read_text())) == 5
     assert (
@@ -389,7 +391,7 @@ def test_scores_formats(run: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("store")
-def test_scores_thinned(run: Cli, tmp_path: Path) -> None:
+def test_scores_downsampled(run: Cli, tmp_path: Path) -> None:
     asked = ("scores", "old", "--start", "2023-01-01", "--max-points")
     whole = run("scores", "old", "--start", "2023-01-01", "--json").json
     thin = run(*asked, "2", "--json").json
@@ -406,25 +408,25 @@ def test_scores_thinned(run: Cli, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("store")
 def test_scores_beyond_a_limit(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream_ad.sdk.frames.MAX_SLOTS", 4)
-    told = run("scores", "old", "--start", "2023-01-01")
-    assert (told.code, "at most 4 slots at once, found 5" in told.error) == (1, True)
+    result = run("scores", "old", "--start", "2023-01-01")
+    assert (result.code, "at most 4 slots at once, found 5" in result.error) == (1, True)
 
 
 @pytest.mark.usefixtures("store")
-def test_scores_says_where_some_are(run: Cli) -> None:
-    told = run("scores", "old")
-    assert told.code == 1
-    assert "it has 5, from 2023-11-14T22:13:20" in told.error
-    told = run("scores", "other")
-    assert (told.code, "series with scores: new, old" in told.error) == (1, True)
-    told = run("scores", "old", "--start", "yesterday")
-    assert (told.code, "--start: expected a time" in told.error) == (2, True)
+def test_an_empty_range_names_the_existing_scores(run: Cli) -> None:
+    result = run("scores", "old")
+    assert result.code == 1
+    assert "it has 5, from 2023-11-14T22:13:20" in result.error
+    result = run("scores", "other")
+    assert (result.code, "series with scores: new, old" in result.error) == (1, True)
+    result = run("scores", "old", "--start", "yesterday")
+    assert (result.code, "--start: expected a time" in result.error) == (2, True)
 
 
 @pytest.mark.usefixtures("store")
 def test_alerts(run: Cli) -> None:
-    told = run("alerts", "--json")
-    assert [(one["series"], one["state"]) for one in told.json] == [("old", "open")]
+    result = run("alerts", "--json")
+    assert [(one["series"], one["state"]) for one in result.json] == [("old", "open")]
     assert "old" in run("alerts").out
     assert run("alerts", "--series", "new", "--json").json == []
     assert run("alerts", "--start", "-1h").out == "no alerts\n"
@@ -432,20 +434,20 @@ def test_alerts(run: Cli) -> None:
 
 @pytest.mark.usefixtures("store")
 def test_status(run: Cli) -> None:
-    told = run("status", "--json")
-    [one] = told.json["series"]
+    result = run("status", "--json")
+    [one] = result.json["series"]
     assert (one["series"], one["scores"], one["last_score"][:19]) == ("old", 5, "2023-11-14T22:13:24")
-    assert told.json["lag"] is None
+    assert result.json["lag"] is None
     assert "5/9" in run("status").out
 
 
 @pytest.mark.usefixtures("store")
-def test_status_says_when_no_more_series_are_taken(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_reports_the_series_limit(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "detector.max_series" not in run("status").out
     monkeypatch.setenv("STREAM_AD__DETECTOR__MAX_SERIES", "1")
-    assert "a worker takes 1 (detector.max_series), new ones are dead-lettered" in run("status").out
+    assert "a worker accepts 1 (detector.max_series) and dead-letters new ones" in run("status").out
 
 
-def test_status_of_nothing(run: Cli) -> None:
+def test_status_of_an_empty_store(run: Cli) -> None:
     assert run("status", "--json").json == {"series": [], "lag": None}
     assert run("status").out.startswith("no series yet")

@@ -1,4 +1,4 @@
-"""The simulated plant: reproducible for any cut, physically related, truthfully labelled."""
+"""The simulated plant: reproducible for any cut, physically consistent, correctly labelled."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_the_schedule_has_an_early_fault_gaps_and_true_labels(seed: int, n_slots
         assert "setpoint_c" not in {channel for fault in faults for channel in fault.channels}
 
 
-def test_the_schedule_deals_every_kind_and_repeats_itself() -> None:
+def test_the_schedule_has_every_kind_and_is_reproducible() -> None:
     plant = Plant.live(5, 4000, 3)
     assert {fault.kind for fault in plant.faults} == set(FaultKind)
     assert plant.faults == Plant.live(5, 4000, 3).faults
@@ -200,22 +200,10 @@ def test_time_is_the_step_times_the_slot() -> None:
     assert plant.time_ns(-3, 10**10) == 10**10 - 1_500_000_000
 
 
-def test_mistakes_are_named() -> None:
+def test_invalid_slots_and_schedules_are_refused() -> None:
     with pytest.raises(ValueError, match="within"):
         NORMAL.rows(PUMP, 999, 2)
     with pytest.raises(ValueError, match="within"):
         NORMAL.rows(PUMP, -3001, 2)
-    with pytest.raises(ValueError, match="plant/pump-1"):
-        NORMAL.rows("pump", 0, 1)
-    with pytest.raises(ValueError, match="do not overlap"):
-        Plant(1, faults=[one_fault(FaultKind.DRIFT), one_fault(FaultKind.LEVEL_SHIFT)])
-    with pytest.raises(ValueError, match="expected channels"):
-        Plant(1, faults=[one_fault(FaultKind.DRIFT, channel="gas_m3h")])
-    with pytest.raises(ValueError, match="within"):
-        Plant(1, live_slots=250, faults=[one_fault(FaultKind.DRIFT)])
     with pytest.raises(ValueError, match="at least"):
         Plant.live(1, 100, 5)
-    with pytest.raises(ValueError, match="step_s"):
-        Plant(1, 0.0)
-    with pytest.raises(ValueError, match="start_slot"):
-        Fault(FaultKind.DRIFT, PUMP, ("power_kw",), 5, 5, (1.0,), "")

@@ -1,4 +1,4 @@
-"""Silent series: told once, by the wall clock, of what was read to its end, and the same after a restart."""
+"""Absence alerts: once per absence, by processing time, of partitions processed to their end, also across restarts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stream_ad.ports import Checkpoint
 from stream_ad.records import SILENT_RULE, Alert, AlertState, SourceRecord
 from stream_ad.settings import AlertSettings, Settings, Subscription
 from tests.support.fakes import LevelScorer, MemoryProfiles
-from tests.unit.pipeline.test_pipeline import SCORER, START_NS, STEP_NS, record
+from tests.support.pipeline_runs import SCORER, START_NS, STEP_NS, record
 
 AFTER_S = 60
 OPEN, RESOLVED = AlertState.OPEN, AlertState.RESOLVED
@@ -24,13 +24,13 @@ def settings(default: str | None = "1min", own: str | None = None) -> Settings:
 
 @dataclass
 class Worker:
-    """A pipeline with a clock, and what it leaves behind: states, profiles and the commit; `told` is what reached the
-    sinks."""
+    """A pipeline with a clock, and what is durable of it: states, profiles and the commit. emitted: the absence alerts
+    that reached the sinks."""
 
     states: dict[str, bytes] = field(default_factory=dict)
     committed: Checkpoint | None = None
     conf: Settings = field(default_factory=settings)
-    told: list[Alert] = field(default_factory=list)
+    emitted: list[Alert] = field(default_factory=list)
     now_s: float = 1000.0
     log: list[SourceRecord] = field(default_factory=list)
     scorer: LevelScorer = SCORER
@@ -49,12 +49,12 @@ class Worker:
         self._keep(self.pipeline.process(new, self.now_s).alerts)
 
     def wait(self, seconds: float, *, end: int | None = None) -> None:
-        """Time passes; the broker says that there is nothing more (or records below `end`)."""
+        """Time passes; then the broker reports the log-end offset `end` (None = that of the log)."""
         self.now_s += seconds
         self.pipeline.observe_end_offset("t", 0, len(self.log) if end is None else end, self.now_s)
         out = self.pipeline.flush(self.now_s)
         if out.alerts:
-            self.save()  # as the ingest does: what is told early is in the state before it is in a sink
+            self.save()  # as the consumer loop does: a speculative alert is checkpointed before it is delivered
         self._keep(out.alerts)
 
     def save(self) -> None:
@@ -68,14 +68,14 @@ class Worker:
         return Worker(*kept, now_s=5.0, log=list(self.log), profiles=self.profiles)
 
     def _keep(self, alerts: Sequence[Alert]) -> None:
-        self.told += [alert for alert in alerts if alert.rule == SILENT_RULE]
+        self.emitted += [alert for alert in alerts if alert.rule == SILENT_RULE]
 
     @property
     def events(self) -> list[tuple[str, AlertState]]:
-        return [(alert.series, alert.state) for alert in self.told]
+        return [(alert.series, alert.state) for alert in self.emitted]
 
 
-def test_a_series_that_falls_silent_is_told_once_and_resolved_when_readings_return() -> None:
+def test_a_silent_series_opens_one_alert_that_resolves_when_readings_return() -> None:
     worker = Worker()
     worker.read(("a", 0), ("b", 0), ("a", 1), ("b", 1))
     worker.wait(30)
@@ -87,7 +87,7 @@ def test_a_series_that_falls_silent_is_told_once_and_resolved_when_readings_retu
         worker.wait(50)
     worker.read(("a", 90), ("a", 91))
     assert worker.events == [("a", OPEN), ("a", RESOLVED)]
-    opened, resolved = worker.told
+    opened, resolved = worker.emitted
     assert opened.id == resolved.id == alert_id("a", SILENT_RULE, START_NS + STEP_NS)
     assert (opened.severity, opened.start_ns) == ("silent", START_NS + STEP_NS)
     assert opened.detected_ns == opened.start_ns + AFTER_S * STEP_NS
@@ -100,10 +100,10 @@ def test_a_second_silence_is_another_alert() -> None:
         worker.read(("a", slot))
         worker.wait(61)
     assert worker.events == [("a", OPEN), ("a", RESOLVED), ("a", OPEN)]
-    assert worker.told[0].id != worker.told[2].id
+    assert worker.emitted[0].id != worker.emitted[2].id
 
 
-def test_by_default_nothing_is_told_and_a_topic_may_have_its_own() -> None:
+def test_absence_alerts_are_off_by_default_and_set_per_topic() -> None:
     quiet, own = Worker(conf=settings(None)), Worker(conf=settings(None, "10s"))
     for worker in (quiet, own):
         worker.read(("a", 1))
@@ -112,13 +112,13 @@ def test_by_default_nothing_is_told_and_a_topic_may_have_its_own() -> None:
     assert own.events == [("a", OPEN)]
 
 
-def test_what_was_not_read_to_its_end_is_not_silent() -> None:
-    """A backlog, a store that holds reading up, a broker that does not answer."""
+def test_a_partition_not_processed_to_its_end_has_no_silent_series() -> None:
+    """A backlog, a store that blocks the poll loop, a broker that does not answer."""
     worker = Worker()
     worker.read(("a", 0), ("a", 1))
-    worker.now_s += 3600  # reading was held up; the flush that follows knows nothing of what waits
+    worker.now_s += 3600  # the poll loop was blocked; the next flush does not know of the backlog
     assert not worker.pipeline.flush(worker.now_s).alerts
-    worker.wait(1, end=len(worker.log) + 100)  # a hundred records wait
+    worker.wait(1, end=len(worker.log) + 100)  # a backlog of a hundred records
     worker.wait(100, end=len(worker.log) + 100)
     assert worker.events == []
     for slot in range(2, 102):
@@ -140,7 +140,7 @@ def test_a_late_reading_does_not_end_a_silence() -> None:
     assert worker.events == [("a", OPEN), ("a", RESOLVED)]
 
 
-def test_a_restart_neither_doubles_nor_forgets() -> None:
+def test_a_restart_neither_repeats_nor_loses_an_absence() -> None:
     worker = Worker()
     worker.read(("a", 0), ("a", 1), ("b", 0), ("b", 1))
     worker.wait(61)
@@ -158,23 +158,23 @@ def test_a_restart_neither_doubles_nor_forgets() -> None:
     third.wait(1)
     third.wait(61)
     assert third.events == [("a", OPEN)]
-    assert third.told[0].start_ns == START_NS + 300 * STEP_NS
+    assert third.emitted[0].start_ns == START_NS + 300 * STEP_NS
 
 
-def test_a_crash_before_the_sinks_had_it_tells_it_again_under_the_same_id() -> None:
+def test_a_crash_before_delivery_repeats_the_alert_under_the_same_id() -> None:
     worker = Worker()
     worker.read(("a", 0), ("a", 1))
-    worker.wait(61)  # it is in the state; the sinks may not have it
+    worker.wait(61)  # the alert is in the state, but maybe not in the sinks
     second = worker.restarted()
     second.wait(1)
     assert second.events == [("a", OPEN)]
-    assert second.told == worker.told
+    assert second.emitted == worker.emitted
     second.wait(5)
     second.save()
     assert second.restarted().events == []
 
 
-def test_a_crash_after_the_readings_returned_resolves_it_again_in_the_same_words() -> None:
+def test_a_crash_after_the_return_resolves_the_alert_again_identically() -> None:
     worker = Worker()
     worker.read(("a", 0), ("a", 1))
     worker.wait(61)
@@ -183,11 +183,11 @@ def test_a_crash_after_the_readings_returned_resolves_it_again_in_the_same_words
     worker.read(("a", 70), ("a", 71))
     second = worker.restarted()
     assert second.events == [("a", RESOLVED)]
-    assert second.told[0] == worker.told[-1]
+    assert second.emitted[0] == worker.emitted[-1]
 
 
-def test_a_series_that_only_the_state_knows_falls_silent_too() -> None:
-    """Nothing of it is read again after a restart: its readings lie before where reading begins."""
+def test_a_series_known_only_from_its_snapshot_falls_silent_too() -> None:
+    """No record of it is replayed after a restart: its readings are below the replay offset."""
     worker = Worker()
     worker.read(("a", 0), ("a", 1))
     worker.save()
@@ -199,7 +199,7 @@ def test_a_series_that_only_the_state_knows_falls_silent_too() -> None:
     assert second.events == []
     second.wait(2)
     assert second.events == [("a", OPEN)]
-    assert second.told[0].id == alert_id("a", SILENT_RULE, START_NS + STEP_NS)
+    assert second.emitted[0].id == alert_id("a", SILENT_RULE, START_NS + STEP_NS)
     second.save()
     third = second.restarted()
     third.wait(1)
@@ -207,7 +207,7 @@ def test_a_series_that_only_the_state_knows_falls_silent_too() -> None:
     assert third.events == [("a", OPEN), ("a", RESOLVED)]
 
 
-def test_a_partition_that_goes_takes_its_silences_along() -> None:
+def test_a_revoked_partition_opens_no_absence_alerts() -> None:
     worker = Worker()
     worker.read(("a", 0), ("a", 1))
     worker.pipeline.revoke("t", 0)
@@ -215,14 +215,14 @@ def test_a_partition_that_goes_takes_its_silences_along() -> None:
     assert worker.events == []
 
 
-def test_the_command_line_says_what_a_silence_is() -> None:
+def test_the_command_line_describes_an_absence() -> None:
     from stream_ad.cli.alerts import _cells, _line
 
     worker = Worker()
     worker.read(("a", 0), ("a", 1))
     worker.wait(61)
     worker.read(("a", 90))
-    opened, resolved = worker.told
-    assert "open a silent peak - since 2023-11-14T22:13:21Z no reading" in _line(opened)
-    assert "readings are back" in _line(resolved)
-    assert _cells(opened)[3:7] == ["silent", "-", "-", "no reading"]
+    opened, resolved = worker.emitted
+    assert "open a silent peak - since 2023-11-14T22:13:21Z no readings" in _line(opened)
+    assert "readings resumed" in _line(resolved)
+    assert _cells(opened)[3:7] == ["silent", "-", "-", "no readings"]

@@ -46,7 +46,9 @@ def heavy(rng: np.random.Generator, n: int) -> Raw:
     ("slots", "per_slot", "factor"),
     [(3_000, 1e-3, 3.0), (20_000, 1e-4, 3.0), (3_000, 1e-4, 6.0)],  # the last lies beyond the held-out slots
 )
-def test_the_asked_rate_comes_out_on_fresh_data(process: Process, slots: int, per_slot: float, factor: float) -> None:
+def test_fresh_data_exceed_the_threshold_at_the_wanted_rate(
+    process: Process, slots: int, per_slot: float, factor: float
+) -> None:
     fresh = process(np.random.default_rng(1), 400_000)
     rates = []
     for seed in range(15):
@@ -79,7 +81,7 @@ def test_a_smaller_rate_never_lowers_a_threshold_that_is_positive_and_near_the_d
 
 @settings(deadline=None, max_examples=100)
 @given(RAW, st.floats(0, 2), st.floats(1, 60))
-def test_clusters_and_levels_against_the_obvious_way(raw: Raw, level: float, wanted: float) -> None:
+def test_clusters_and_levels_match_the_reference(raw: Raw, level: float, wanted: float) -> None:
     run = min(RUN_STEPS, max(len(raw) // 50, 1))
     assert calibration._cluster_peaks(raw, level).tolist() == naive.cluster_peaks(raw.tolist(), level, run)
     levels, counts = calibration._candidates(raw)
@@ -89,13 +91,13 @@ def test_clusters_and_levels_against_the_obvious_way(raw: Raw, level: float, wan
 
 @pytest.mark.parametrize("value", [0.0, 0.02, 3.0])
 @pytest.mark.parametrize("slots", [20, 3_000])
-def test_all_alike(value: float, slots: int) -> None:
+def test_equal_scores(value: float, slots: int) -> None:
     fitted = Calibration.fit(np.full(slots, value), 60.0, 1 / 604_800)
     assert fitted.threshold == pytest.approx(1.25 * value if value else 0.1)
     assert fitted.detail
 
 
-def test_one_held_out_anomaly_does_not_deafen() -> None:
+def test_one_held_out_anomaly_hardly_raises_the_threshold() -> None:
     raw = exponential(np.random.default_rng(0), 3_000)
     clean = Calibration.fit(raw, 60.0, 1 / 604_800).threshold
     raw[1_000] = 8.0
@@ -114,6 +116,6 @@ def test_one_held_out_anomaly_does_not_deafen() -> None:
         (np.zeros(20), 1.0, np.nan),
     ],
 )
-def test_what_cannot_be_calibrated(raw: Raw, step_s: float, rate: float) -> None:
+def test_invalid_held_out_scores_and_rates_are_refused(raw: Raw, step_s: float, rate: float) -> None:
     with pytest.raises(DataError, match="expected"):
         Calibration.fit(raw, step_s, rate)

@@ -1,4 +1,4 @@
-"""Episodes: the state machine against the whole-array twin, and what an alert says."""
+"""Episodes: the state machine against the whole-array reference, and the contents of alerts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from stream_ad.detection.episodes import EpisodeRule, EpisodeTracker, alert_id
 from stream_ad.errors import ConfigError, DataError
 from stream_ad.records import Alert, AlertState, ScoreBatch
-from stream_ad.settings import AlertSettings
 from tests.reference import scores as naive
 
 STEP_NS = 1_000_000_000
@@ -22,7 +21,7 @@ CHANNELS = tuple(f"c{i}" for i in range(7))
 
 
 def batch_of(scores: list[float], times: list[int] | None = None, start: int = 0) -> ScoreBatch:
-    """Channel values follow the slot's time, so that a peak's channels can be told from another's."""
+    """Channel values follow the slot's time, so that a peak's channels can be distinguished from another's."""
     at = np.array([(start + i) * STEP_NS for i in range(len(scores))] if times is None else times, dtype=np.int64)
     values = (at[:, None] / STEP_NS + np.arange(7)).astype(np.float32)
     shares = np.tile(np.array([0.1, 0.3, 0.0, 0.1, 0.3, 0.15, 0.05], dtype=np.float32), (len(at), 1))
@@ -77,7 +76,7 @@ def test_channels_are_those_of_the_peak() -> None:
     assert alert.channels[1].expected == 5.0
 
 
-def test_updates_tell_severity_and_doubling_only() -> None:
+def test_updates_report_severity_and_doubling_only() -> None:
     events, _ = run([1.1, 1.3, 2.0, 2.5, 3.9, 4.0, 7.9, 9.0], rule_of())
     assert [(e.state.value, e.peak_score) for e in events] == [
         ("open", 1.1),
@@ -87,7 +86,7 @@ def test_updates_tell_severity_and_doubling_only() -> None:
     ]
 
 
-def test_a_run_too_short_is_not_told() -> None:
+def test_a_run_too_short_is_no_episode() -> None:
     assert run([1.2, 1.2, 0.1, 1.2, 1.2, 0.1], rule_of(min_length=3)) == ([], [""] * 6)
     events, ids = run([1.2, 0.9, 1.2, 1.2], rule_of(min_length=3))
     assert [e.detected_ns for e in events] == [3 * STEP_NS]
@@ -118,7 +117,7 @@ def test_a_score_that_is_not_a_number_is_quiet() -> None:
     assert ids[1] == ""
 
 
-def test_slots_must_move_on() -> None:
+def test_slots_must_rise() -> None:
     tracker = EpisodeTracker("m1", rule_of(), STEP_NS)
     tracker.advance(batch_of([0.1, 0.1]))
     with pytest.raises(DataError, match="expected a slot after"):
@@ -126,13 +125,9 @@ def test_slots_must_move_on() -> None:
 
 
 @pytest.mark.parametrize("wrong", [(1.0, 1.1, 1, 1), (1.0, 0.0, 1, 1), (1.0, 0.8, 0, 1), (1.0, 0.8, 1, -1)])
-def test_rules_that_cannot_be(wrong: tuple[float, float, int, int]) -> None:
+def test_invalid_rules_are_refused(wrong: tuple[float, float, int, int]) -> None:
     with pytest.raises(ConfigError):
         EpisodeRule(*wrong)
-
-
-def test_rule_of_settings() -> None:
-    assert EpisodeRule.of(AlertSettings()) == EpisodeRule(1.0, 0.8, 1, 16)
 
 
 @pytest.mark.parametrize("state", [{}, {"last_ns": None, "last_score": 0, "rise_ns": 0, "episode": {"peak": 1}}])
@@ -145,7 +140,7 @@ def test_ids_differ_by_series_rule_and_start() -> None:
     ids = {alert_id(s, r, t) for s in ("a", "b") for r in ("x", "y") for t in (0, 1)}
     assert len(ids) == 8
     assert all(len(i) == 24 for i in ids)
-    assert alert_id("m1", "threshold", 0) == "47d1edc89a30068bcdc4c4d5"  # pinned: stores hold it
+    assert alert_id("m1", "threshold", 0) == "47d1edc89a30068bcdc4c4d5"  # must never change: stores hold it
 
 
 SCORES = st.lists(st.sampled_from([0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.5, 2.0, 3.0, 5.0]), max_size=40)
@@ -171,8 +166,8 @@ def test_any_cut_and_any_restart_gives_the_same(
         tracker = EpisodeTracker("m1", rule, STEP_NS)
         tracker.restore(json.loads(saved))
         assert tracker.open_alert == before
-        told, marks = tracker.advance(batch_of(scores[a:b], times[a:b]))
-        events += told
+        new_events, marks = tracker.advance(batch_of(scores[a:b], times[a:b]))
+        events += new_events
         ids += marks
 
     assert (events, ids) == EpisodeTracker("m1", rule, STEP_NS).advance(batch_of(scores, times))

@@ -17,13 +17,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
-from stream_ad_models.imputer.group import GroupImputer
-from stream_ad_models.imputer.imputer import DEFAULT_WEIGHTS, UniversalImputer
+from stream_ad_models.imputer.imputer import DEFAULT_WEIGHTS, GroupImputer, UniversalImputer
 
 from stream_ad.errors import ModelError
 from stream_ad.pipeline.snapshot import _inflate
 from stream_ad.ports import Fitted
-from tests.unit.pipeline.test_pipeline import fitted_profiles, make_settings, record, run
+from tests.support.pipeline_runs import fitted_profiles, make_settings, record, run
 
 CARD: dict[str, Any] = json.loads(DEFAULT_WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
 WEIGHTS = DEFAULT_WEIGHTS.read_bytes()
@@ -88,9 +87,9 @@ def refuse(folder: Path, weights: bytes, card: bytes) -> str:
     path.write_bytes(weights)
     path.with_suffix(".json").write_bytes(card)
     for load_from in (UniversalImputer.load, GroupImputer.load):
-        with pytest.raises(ModelError) as told:
+        with pytest.raises(ModelError) as refused:
             load_from(path)
-    return str(told.value)
+    return str(refused.value)
 
 
 @pytest.mark.parametrize("weights", FOREIGN)

@@ -1,4 +1,4 @@
-"""What people read: what, where, since when, how bad, which channels, which model, and a link."""
+"""The text of messages: state, series, times, severity, channels, model and link."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def alert() -> Alert:
     )  # fmt: skip
 
 
-def test_one_alert_says_all_of_it(alert: Alert) -> None:
+def test_a_message_has_all_facts_of_an_alert(alert: Alert) -> None:
     message = compose([alert], link_base="https://watch.example/ad/")
     assert message.kind == "failure"
     assert message.title == "critical: pump-1, pressure 4.25 for 3"
@@ -38,7 +38,7 @@ def test_one_alert_says_all_of_it(alert: Alert) -> None:
     assert message.text.index("pressure") < message.text.index("flow")
 
 
-def test_a_resolved_alert_says_how_long_it_was(alert: Alert) -> None:
+def test_a_resolved_alert_has_its_duration(alert: Alert) -> None:
     over = replace(alert, state=AlertState.RESOLVED, end_ns=START_NS + 600 * S, updated_ns=START_NS + 700 * S)
     message = compose([over])
     assert message.kind == "success"
@@ -49,13 +49,13 @@ def test_a_resolved_alert_says_how_long_it_was(alert: Alert) -> None:
 
 def test_a_group_names_the_worst_first_and_counts_the_rest(alert: Alert) -> None:
     mild = [replace(alert, id=f"{n:024d}", series=f"fan-{n}", peak_score=1.2) for n in range(LISTED + 3)]
-    message = compose([*mild, alert], held=("the route was muted",), unlisted=5)
+    message = compose([*mild, alert], suppressed=("the route was muted",), unlisted=5)
     assert message.title == f"{LISTED + 9} alerts, 1 critical, {LISTED + 3} warning: pump-1 and {LISTED + 3} more"
     assert message.text.startswith("held back: the route was muted\n\npump-1: critical")
     assert message.text.endswith("and 9 more: stream-ad alerts lists them")
 
 
-def test_names_are_shown_as_they_are_and_titles_fit(alert: Alert) -> None:
+def test_names_are_escaped_and_titles_are_cut(alert: Alert) -> None:
     message = compose([replace(alert, series="*bold* [a](http://b) <script>" + "x" * 300)])
     assert len(message.title) <= TITLE_CHARS
     assert "<script>" not in message.markdown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,7 +11,7 @@ from stream_ad_connectors.host.clock import SystemClock
 
 from stream_ad.errors import ConfigError, UnavailableError
 from stream_ad.observability.endpoints import HealthServer
-from stream_ad.observability.instrumented import Instrumentation, InstrumentedSink
+from stream_ad.observability.instrumented import Instrumentation, instrument_sink
 from stream_ad.observability.metrics import Metrics
 from stream_ad.observability.worker_health import WorkerHealth
 from stream_ad.ports import PartitionLag
@@ -21,13 +22,13 @@ from tests.support.sink_samples import SinkPromises, alert, batch
 
 class Case:
     def __init__(self) -> None:
-        self.health = WorkerHealth(SystemClock(), settled=True)
-        self.meters = Metrics(self.health)
-        self.watch = Instrumentation(self.health, self.meters)
+        self.health = WorkerHealth(SystemClock(), assignment_stable=True)
+        self.metrics = Metrics(self.health)
+        self.watch = Instrumentation(self.health, self.metrics)
         self.port = free_ports(1)[0]
 
-    def server(self) -> HealthServer:
-        return HealthServer("127.0.0.1", self.port, self.health, self.meters.registry)
+    def server(self) -> closing[HealthServer]:
+        return closing(HealthServer("127.0.0.1", self.port, self.health, self.metrics.registry))
 
     def get(self, path: str) -> tuple[int, str]:
         return http_get(self.port, path)
@@ -37,26 +38,26 @@ class Case:
         return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
 
 
-def test_health_and_readiness_say_why_not() -> None:
+def test_health_and_readiness_give_reasons() -> None:
     case = Case()
     with case.server():
         assert case.get("/healthz") == (200, '{"status": "ok", "reasons": []}')
         assert case.get("/readyz")[0] == 200
-        case.health.settled = False
+        case.health.assignment_stable = False
         status, body = case.get("/readyz")
         assert status == 503
-        assert json.loads(body)["reasons"] == ["partitions are not shared out yet"]
-        case.health.stalled = "nothing moves"
-        assert case.get("/healthz") == (503, '{"status": "stalled", "reasons": ["nothing moves"]}')
+        assert json.loads(body)["reasons"] == ["partitions are not assigned yet"]
+        case.health.stalled = "no progress"
+        assert case.get("/healthz") == (503, '{"status": "stalled", "reasons": ["no progress"]}')
         assert case.get("/other")[0] == 404
 
 
-def test_a_scrape_shows_what_was_delivered_and_where_reading_stands() -> None:
+def test_a_scrape_shows_delivered_outputs_and_the_lag() -> None:
     case = Case()
-    told, again = batch("s", [1, 2, 3]), batch("s", [2, 3], revision=1)
-    letter = DeadLetter(SourceRecord(SourcePosition("t", 0, 1), 0, None, b"x"), "empty", "")
+    first, revised = batch("s", [1, 2, 3]), batch("s", [2, 3], revision=1)
+    dead = DeadLetter(SourceRecord(SourcePosition("t", 0, 1), 0, None, b"x"), "empty", "")
     opened = alert(SinkPromises(), "1", "s", AlertState.OPEN)
-    case.meters.delivered(Outputs(scores=[told, again], alerts=[opened], dead_letters=[letter, letter]))
+    case.metrics.delivered(Outputs(scores=[first, revised], alerts=[opened], dead_letters=[dead, dead]))
     case.health.lags = {("t", 3): PartitionLag(10, 25)}
     with case.server():
         seen = case.scrape()
@@ -70,23 +71,23 @@ def test_a_scrape_shows_what_was_delivered_and_where_reading_stands() -> None:
     assert seen["process_resident_memory_bytes", ()] > 1e6
 
 
-class Moody:
-    """A sink that answers when it feels like it."""
+class Flaky:
+    """A sink that is unavailable until `up`."""
 
     def __init__(self) -> None:
-        self.well = False
+        self.up = False
 
     def write(self, outputs: Outputs) -> None:
-        if not self.well:
+        if not self.up:
             raise UnavailableError("no answer", hint="wait")
 
     def close(self) -> None: ...
 
 
-def test_a_sink_that_does_not_answer_pauses_until_it_does() -> None:
+def test_an_unavailable_sink_counts_as_paused_until_it_recovers() -> None:
     case = Case()
-    moody = Moody()
-    sink = InstrumentedSink(moody, "influxdb", case.watch)
+    flaky = Flaky()
+    sink = instrument_sink(flaky, "influxdb", case.watch)
     for _ in range(3):
         with pytest.raises(UnavailableError):
             sink.write(Outputs())
@@ -95,7 +96,7 @@ def test_a_sink_that_does_not_answer_pauses_until_it_does() -> None:
         assert seen["stream_ad_unavailable_total", (("part", "influxdb"),)] == 3
         assert seen["stream_ad_paused", ()] == 1
         assert json.loads(case.get("/healthz")[1])["status"] == "waiting"
-        moody.well = True
+        flaky.up = True
         sink.write(Outputs())
         seen = case.scrape()
         assert seen["stream_ad_paused", ()] == 0
@@ -103,7 +104,7 @@ def test_a_sink_that_does_not_answer_pauses_until_it_does() -> None:
         assert case.health.actions == {}
 
 
-def test_a_taken_port_is_refused_with_the_mend() -> None:
+def test_a_port_in_use_is_an_error_with_a_hint() -> None:
     case = Case()
-    with case.server(), pytest.raises(ConfigError, match=rf"port {case.port} cannot be bound.*of its own"):
+    with case.server(), pytest.raises(ConfigError, match=rf"port {case.port} cannot be bound.*a different port"):
         case.server()

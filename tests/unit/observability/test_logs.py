@@ -1,4 +1,4 @@
-"""Log lines as JSON: one object an event, with its fields, whatever is logged and by whom."""
+"""Log lines: one JSON object per event with its fields, whatever the library and the values."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_event_is_one_object_with_its_fields(written: io.StringIO) -> None:
     }
 
 
-def test_libraries_errors_and_odd_fields_are_objects_too(written: io.StringIO) -> None:
+def test_library_errors_and_odd_fields_become_json(written: io.StringIO) -> None:
     format_logs("json")
     try:
         raise ValueError("broken")

@@ -1,4 +1,4 @@
-"""What the watchdog holds for a stall, what not, and when it gives up; clock and time are the test's own."""
+"""What the watchdog reports as a stall, what not, and when it ends the process; the test moves the clock."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ class HandClock:
 
 @dataclass
 class Case:
-    """A worker whose event loop turns, looked at once a second."""
+    """A worker whose event loop runs, checked once a second."""
 
     settings: ObservabilitySettings = SETTINGS
     clock: HandClock = field(default_factory=HandClock)
-    beating: bool = True
+    loop_runs: bool = True
 
     def __post_init__(self) -> None:
-        self.health = WorkerHealth(self.clock, settled=True)
+        self.health = WorkerHealth(self.clock, assignment_stable=True)
         self.watchdog = Watchdog(self.health, self.settings, lambda reason: None)
 
-    def run(self, seconds: int, *, steps: bool = False) -> str:
-        """The reason to end, at the first second there is one."""
+    def run(self, seconds: int, *, progress: bool = False) -> str:
+        """The first reason to end the process."""
         for _ in range(seconds):
             self.clock.at_s += 1
-            self.health.beats += self.beating
-            self.health.steps += steps
-            reason = self.watchdog.look()
+            self.health.heartbeats += self.loop_runs
+            self.health.progress += progress
+            reason = self.watchdog.check()
             if reason:
                 return reason
         return ""
 
 
-def test_records_to_read_and_no_step_is_a_stall_and_then_the_end() -> None:
+def test_lag_without_progress_is_a_stall_then_an_exit() -> None:
     case = Case()
     case.run(3)
     case.health.lags = BEHIND
@@ -61,64 +61,64 @@ def test_records_to_read_and_no_step_is_a_stall_and_then_the_end() -> None:
     case.run(2)
     status, body = health(case.health)
     assert (status, body["status"]) == (503, "stalled")
-    assert "3 records to read in t/0" in case.health.stalled
+    assert "3 unread records in t/0" in case.health.stalled
     assert readiness(case.health)[0] == 503
     reason = case.run(10)
-    assert "nothing has moved on for 15 s" in reason
+    assert "no progress for 15 s" in reason
 
 
-def test_a_call_that_never_returns_is_a_stall_without_any_lag() -> None:
+def test_a_call_that_never_returns_is_a_stall() -> None:
     case = Case()
     case.run(2)
     with case.health.doing("writing to influxdb"):
-        assert "writing to influxdb under way for" in case.run(30)
+        assert "writing to influxdb for" in case.run(30)
 
 
-def test_steps_end_a_stall() -> None:
+def test_progress_ends_a_stall() -> None:
     case = Case()
     case.health.lags = BEHIND
     case.run(12)
     assert case.health.stalled
-    case.run(1, steps=True)
+    case.run(1, progress=True)
     assert health(case.health) == (200, {"status": "ok", "reasons": []})
-    assert case.run(60, steps=True) == ""
+    assert case.run(60, progress=True) == ""
 
 
-def test_a_worker_that_has_nothing_to_do_is_well() -> None:
+def test_an_idle_worker_is_healthy() -> None:
     case = Case()
     assert case.run(500) == ""
     assert readiness(case.health)[0] == 200
 
 
-def test_a_loop_that_does_not_turn_is_a_stall_whatever_else() -> None:
+def test_a_stopped_event_loop_is_a_stall_even_in_an_outage() -> None:
     case = Case()
     case.run(2)
-    case.health.lost("influxdb", "refused")
-    case.beating = False
-    assert "the event loop has not turned for 15 s" in case.run(60)
+    case.health.dependency_down("influxdb", "refused")
+    case.loop_runs = False
+    assert "the event loop has not run for 15 s" in case.run(60)
 
 
-def test_waiting_for_a_service_is_no_stall_but_is_said() -> None:
+def test_an_outage_is_reported_and_is_no_stall() -> None:
     case = Case()
     case.run(2)
     case.health.lags = BEHIND
-    case.health.lost("influxdb", "refused")
+    case.health.dependency_down("influxdb", "refused")
     with case.health.doing("writing to influxdb"):
         assert case.run(1000) == ""
-    assert health(case.health) == (200, {"status": "waiting", "reasons": ["influxdb away for 1000 s: refused"]})
+    assert health(case.health) == (200, {"status": "waiting", "reasons": ["influxdb down for 1000 s: refused"]})
     assert readiness(case.health)[0] == 503
-    case.health.found("influxdb")
+    case.health.dependency_up("influxdb")
     assert readiness(case.health)[0] == 200
 
 
-def test_give_up_after_ends_a_worker_whose_service_stays_away() -> None:
+def test_give_up_after_limits_an_outage() -> None:
     case = Case(SETTINGS.model_copy(update={"give_up_after": "20s"}))
-    case.health.lost("broker", "no answer")
+    case.health.dependency_down("broker", "no answer")
     assert case.run(19) == ""
-    assert "broker away for 20 s: no answer" in case.run(2)
+    assert "broker down for 20 s: no answer" in case.run(2)
 
 
-def test_a_suspended_process_is_not_blamed_for_its_suspension() -> None:
+def test_a_suspended_process_is_not_stalled() -> None:
     case = Case()
     case.run(2)
     case.health.lags = BEHIND
@@ -127,16 +127,16 @@ def test_a_suspended_process_is_not_blamed_for_its_suspension() -> None:
     assert not case.health.stalled
 
 
-def test_the_thread_calls_once_and_ends() -> None:
-    told: list[str] = []
+def test_the_thread_calls_exit_once() -> None:
+    reasons: list[str] = []
     clock = HandClock()
-    health = WorkerHealth(clock, settled=True, beats=1)
-    watchdog = Watchdog(health, SETTINGS.model_copy(update={"stall_after": "1ms", "exit_after": "1ms"}), told.append)
-    watchdog._seen = (1, 0)  # the loop has turned before
+    health = WorkerHealth(clock, assignment_stable=True, heartbeats=1)
+    watchdog = Watchdog(health, SETTINGS.model_copy(update={"stall_after": "1ms", "exit_after": "1ms"}), reasons.append)
+    watchdog._last_counters = (1, 0)  # the loop has run before
     clock.at_s += 2
     watchdog.start()
-    watchdog.join(20)
-    assert len(told) == 1
+    watchdog.join(240)
+    assert len(reasons) == 1
 
 
 async def test_stacks_name_threads_and_tasks() -> None:

@@ -1,4 +1,4 @@
-"""Many series keys: what a flood of new ones, and of readings that say nothing new, may cost."""
+"""Many series: what a flood of new series, or of readings without news, may cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stream_ad.pipeline.series import Series
 from stream_ad.records import DeadLetter, Outputs, SourcePosition, SourceRecord
 from stream_ad.settings import Settings, Subscription
 from tests.support.fakes import MemoryProfiles
-from tests.unit.pipeline.test_pipeline import SCORER, contents, fitted_profiles, log_of, make_settings, record, signal
+from tests.support.pipeline_runs import SCORER, contents, fitted_profiles, log_of, make_settings, record, signal
 
 
 def limited(limit: int) -> Settings:
@@ -24,7 +24,7 @@ def limited(limit: int) -> Settings:
 
 
 def reasons(outputs: Outputs) -> list[str]:
-    return [letter.reason for letter in outputs.dead_letters]
+    return [dead.reason for dead in outputs.dead_letters]
 
 
 def renumbered(log: list[SourceRecord]) -> list[SourceRecord]:
@@ -40,9 +40,9 @@ def test_new_series_beyond_the_limit_are_refused_and_known_ones_scored(caplog: p
         outs = [pipeline.process(log), pipeline.flush()]
     alone = Pipeline(limited(20), SCORER, fitted_profiles())
     assert {k: v for k, v in contents(outs).items() if k[0] == "s"} == contents([alone.process(good), alone.flush()])
-    letters: list[DeadLetter] = outs[0].dead_letters
+    dead_letters: list[DeadLetter] = outs[0].dead_letters
     assert reasons(outs[0]) == ["too_many_series"] * 281
-    assert "expected at most 20 series" in letters[0].detail
+    assert "expected at most 20 series" in dead_letters[0].detail
     assert len([r for r in caplog.records if "detector.max_series" in r.getMessage()]) == 1
 
 
@@ -65,7 +65,7 @@ def test_a_clock_that_stands_still_costs_little_and_stops_nothing(step: str | No
     )
     pipeline = Pipeline(settings, SCORER, MemoryProfiles())
     out = pipeline.process([record(i, 0, {"a": float(i)}) for i in range(6000)])
-    [series] = pipeline._series.values()
+    [series] = pipeline._all_series()
     assert len(series.pre_grid) <= 4096
     assert set(reasons(out)) <= {"no_step"}
     later = [record(6000 + i, i, {"a": 1.0}) for i in range(40)]
@@ -74,8 +74,8 @@ def test_a_clock_that_stands_still_costs_little_and_stops_nothing(step: str | No
     assert status.slots_seen >= 39
 
 
-def test_series_that_said_next_to_nothing_do_not_hold_their_partition_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_ad.pipeline.pipeline.MAX_REPLAY_RECORDS", 100)
+def test_series_with_few_readings_do_not_extend_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_ad.pipeline.partition.MAX_REPLAY_RECORDS", 100)
     once = record(0, 0, {"a": 7.0}, "once")
     other = [record(1 + i, i, {"a": 1.0, "b": 2.0}, "other") for i in range(400)]
     more = [record(401 + i, 1 + i, {"a": float(i)}, "once") for i in range(60)]
@@ -104,7 +104,7 @@ def test_series_that_said_next_to_nothing_do_not_hold_their_partition_back(monke
     assert len(held) == 61
 
 
-def test_only_series_that_moved_are_reported_again() -> None:
+def test_only_touched_series_report_their_status_again() -> None:
     pipeline = Pipeline(make_settings(), SCORER, MemoryProfiles())
     pipeline.process(renumbered([record(0, slot, {"a": 1.0}, name) for slot in range(3) for name in "xyz"]))
     assert sorted(status.series for status in pipeline.changed_statuses()) == ["x", "y", "z"]
@@ -121,13 +121,13 @@ def test_times_at_the_end_of_int64_are_refused() -> None:
 
 
 def test_a_series_without_readings_is_not_fitted_until_it_has_some() -> None:
-    """Nothing but nulls for hours must not stop the worker, nor be kept for ever."""
+    """Hours of nulls alone must neither stop the worker nor stay in memory."""
     empty = [record(i, i, {"a": float("nan"), "b": float("nan")}) for i in range(900)]
     log = [*empty, *(record(900 + i, 900 + i, {"a": float(i % 5), "b": 1.0}) for i in range(60))]
     pipeline = Pipeline(make_settings(), SCORER, MemoryProfiles())
     outs = [pipeline.process(log[:900])]
     assert not outs[0].scores
-    [series] = pipeline._series.values()
+    [series] = pipeline._all_series()
     rows = series.windower.rows
     assert rows.top - rows.base < 400
     outs += [pipeline.process(log[900:]), pipeline.flush()]
@@ -136,8 +136,8 @@ def test_a_series_without_readings_is_not_fitted_until_it_has_some() -> None:
     assert all(np.isfinite(score) for score, _ in held.values())
 
 
-def test_times_that_run_to_and_fro_do_not_pile_up_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each late reading may ask for a whole look-back to be scored again; a poll holds thousands of them."""
+def test_times_out_of_order_do_not_pile_up_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each late reading may queue a whole look-back of windows; a poll holds thousands of them."""
     times = [slot - (30 if slot % 2 else 0) for slot in range(50, 1250)]
     log = [record(i, slot, {"a": float(slot % 9), "b": 1.0}) for i, slot in enumerate(times)]
     most = 0

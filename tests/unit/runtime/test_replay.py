@@ -75,7 +75,7 @@ def test_without_start_the_last_row_is_now() -> None:
     assert {ms for *_, ms in publisher.sent} == {NOW // 1_000_000}, "the record's own time is the clock"
 
 
-def test_a_known_topic_gets_its_own_fields_and_unit() -> None:
+def test_a_subscription_sets_field_names_and_time_unit() -> None:
     subscription = Subscription(topic="t", time_unit="s", series_field="id", time_field="ts", values_field="")
     publisher = run([table("s", 2)], subscription, step_ns=SECOND)
     assert publisher.bodies()[1] == {"id": "s", "ts": NOW // SECOND, "a": 2.0, "b": 3.0}
@@ -85,12 +85,12 @@ def test_a_known_topic_gets_its_own_fields_and_unit() -> None:
     assert observations[0].values == {"a": 2.0, "b": 3.0}
 
 
-def test_a_unit_too_coarse_is_refused() -> None:
+def test_a_time_unit_that_is_too_coarse_is_rejected() -> None:
     with pytest.raises(DataError, match="whole s"):
         run([table("s", 3)], Subscription(topic="t", time_unit="s"), step_ns=SECOND // 2)
 
 
-def test_own_times_win_over_start_and_step() -> None:
+def test_times_of_a_file_override_start_and_step() -> None:
     publisher = run([table("s", 2, [5 * SECOND, 7 * SECOND])], start_ns=NOW, step_ns=SECOND)
     assert [body["time"] for body in publisher.bodies()] == [
         "1970-01-01T00:00:05.000000000Z",
@@ -109,19 +109,19 @@ def test_missing_readings_are_null() -> None:
     assert run([one], step_ns=SECOND).bodies()[0]["values"] == {"a": 0.0, "b": None}
 
 
-def test_an_event_ahead_of_the_clock_carries_its_own_time() -> None:
+def test_the_record_timestamp_is_the_event_time_when_that_is_later() -> None:
     publisher = run([table("s", 2)], start_ns=NOW + 10 * SECOND, step_ns=SECOND)
     assert [ms for *_, ms in publisher.sent] == [NOW // 1_000_000 + 10_000, NOW // 1_000_000 + 11_000]
 
 
-def test_rows_too_far_ahead_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"would lie 0:16:39 ahead .* detector.max_ahead = 5min"):
+def test_rows_too_far_ahead_are_rejected() -> None:
+    with pytest.raises(ConfigError, match=r"would be 0:16:39 ahead .* detector.max_ahead = 5min"):
         run([table("s", 1000)], start_ns=NOW, step_ns=SECOND)
     run([table("s", 1000)], start_ns=NOW, step_ns=SECOND, speed=1.0)  # by then the clock is there
 
 
 @pytest.mark.parametrize("speed", [1.0, 10.0])
-def test_pace(speed: float) -> None:
+def test_rows_are_paced_by_the_clock(speed: float) -> None:
     publisher, clock, encoder = FakePublisher(), FakeClock(), Encoder(None)
     plan = plan_replay([table("s", 41)], now_ns=NOW, speed=speed, step_ns=SECOND)
     replay(plan, "t", publisher, encoder, clock, sleep=clock.sleep)
@@ -130,7 +130,7 @@ def test_pace(speed: float) -> None:
     assert abs(last_ns - clock.now_ns()) < SECOND // 1000, "the last row is now when it is sent"
 
 
-def test_nothing_to_send_and_no_step() -> None:
+def test_empty_files_and_a_missing_step_are_rejected() -> None:
     with pytest.raises(ConfigError, match="files with rows"):
         plan_replay([table("s", 0)], now_ns=NOW)
     with pytest.raises(ConfigError, match=r"'s' has no timestamps .*--step"):

@@ -66,24 +66,24 @@ def test_no_scores_is_an_empty_frame(settings: Settings) -> None:
 
 
 def test_alerts(settings: Settings, store: SqliteStore) -> None:
-    told = [alert(NAMES, name, name, AlertState.OPEN) for name in ("a", "b")]
-    store.write(Outputs(alerts=told))
+    stored = [alert(NAMES, name, name, AlertState.OPEN) for name in ("a", "b")]
+    store.write(Outputs(alerts=stored))
     with Client(settings) as client:
-        assert list(client.alerts()) == told
-        assert list(client.alerts("b")) == told[1:]
+        assert list(client.alerts()) == stored
+        assert list(client.alerts("b")) == stored[1:]
         assert list(client.alerts(start="-1h")) == []
         frame = client.alert_frame()
         assert [str(kind) for kind in (frame.index.dtype, frame["likely_start"].dtype)] == ["datetime64[ns, UTC]"] * 2
-        assert frame.index.asi8.tolist() == [one.start_ns for one in told]
-        assert list(frame["id"]) == [one.id for one in told]
-        assert list(frame["channel"]) == [one.channels[0].channel for one in told]
+        assert frame.index.asi8.tolist() == [one.start_ns for one in stored]
+        assert list(frame["id"]) == [one.id for one in stored]
+        assert list(frame["channel"]) == [one.channels[0].channel for one in stored]
         assert frame["end"].isna().all()
         assert list(client.alert_frame("b")["series"]) == ["b"]
         empty = client.alert_frame(start="-1h")
         assert (len(empty), list(empty), str(empty.index.dtype)) == (0, list(frame), "datetime64[ns, UTC]")
 
 
-def test_alerts_follow_the_embedded_store(
+def test_alert_events_of_the_embedded_store(
     settings: Settings, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.01)
@@ -132,7 +132,7 @@ sent: list[tuple[str, bytes, bytes, int]] = []
 
 def test_publish(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream_ad_connectors.kafka.publisher.KafkaPublisher", _Publisher)
-    monkeypatch.setattr("stream_ad.sdk.client.subscribed", lambda settings: settings)  # nothing at run time
+    monkeypatch.setattr("stream_ad.sdk.client.resolve_subscriptions", lambda settings: settings)  # nothing at run time
     sent.clear()
     known = Subscription(topic="known", time_unit="ms")
     ready = settings.model_copy(update={"kafka": KafkaSettings(bootstrap="nowhere:1"), "subscription": (known,)})

@@ -1,4 +1,4 @@
-"""The notebook face: the same scores by frame and by row, whatever the index."""
+"""`Detector`: the same scores by frame and by row, with any index."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_alerts_and_options() -> None:
     assert {"value.a", "expected.a", "lower.b", "upper.b"} <= set(found.score(test, channels=True))
 
 
-def test_update_tells_what_score_tells() -> None:
+def test_update_and_score_agree() -> None:
     test = frame(90, seed=2)
     found = detector().fit(frame(100))
-    told = [score for row in test.to_dict("records") for score in found.update(row)] + found.flush()
-    assert [score.time.value // 10**9 for score in told] == list(range(90))
-    np.testing.assert_allclose([score.score for score in told], found.score(test)["score"], rtol=1e-5)
-    assert set(told[0].attribution) == {"a", "b"}
-    assert told[0].value["a"] == pytest.approx(test.iloc[0, 0])
+    updates = [score for row in test.to_dict("records") for score in found.update(row)] + found.flush()
+    assert [score.time.value // 10**9 for score in updates] == list(range(90))
+    np.testing.assert_allclose([score.score for score in updates], found.score(test)["score"], rtol=1e-5)
+    assert set(updates[0].attribution) == {"a", "b"}
+    assert updates[0].value["a"] == pytest.approx(test.iloc[0, 0])
 
 
 def test_update_takes_rows_series_and_times() -> None:
@@ -94,7 +94,7 @@ def test_gaps_and_missing_readings() -> None:
     test = test.drop(test.index[50:55])
     scores = detector().fit(frame(100, freq="1s")).score(test)
     assert scores.index.equals(test.index)
-    assert scores["score"].notna().all(), "a row is scored, be all its readings missing"
+    assert scores["score"].notna().all(), "a row without any reading has a score"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Detector in the manner of scikit-learn and river, arrays in and out, and docs/ecosystem.md as it stands."""
+"""Detector with scikit-learn and river, arrays, and the examples of docs/ecosystem.md."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class RiverDetector(Detector, AnomalyDetector):
     "ignore:OptionError occurred during set_params:UserWarning",
 )
 def test_the_checks_of_scikit_learn() -> None:
-    told = check_estimator(Detector(SMALL), expected_failed_checks=EXPECTED_TO_FAIL, on_skip=None, on_fail=None)
+    results = check_estimator(Detector(SMALL), expected_failed_checks=EXPECTED_TO_FAIL, on_skip=None, on_fail=None)
     by_status: dict[str, list[str]] = {}
-    for one in told:
+    for one in results:
         by_status.setdefault(one["status"], []).append(one["check_name"])
     assert by_status.get("failed", []) == []
     assert set(by_status["xfail"]) == set(EXPECTED_TO_FAIL), "listed and passed: take it from the list"
@@ -133,7 +133,7 @@ def test_infinity_is_no_reading() -> None:
     np.testing.assert_array_equal(*scores)
 
 
-def test_a_table_error_is_every_word_for_it() -> None:
+def test_a_table_error_is_a_data_value_and_type_error() -> None:
     for kind in (DataError, ValueError, TypeError):
         with pytest.raises(kind, match="expected at least 8 slots, found 5"):
             Detector(SMALL).fit(rows(5))
@@ -142,29 +142,29 @@ def test_a_table_error_is_every_word_for_it() -> None:
 # ---- river
 
 
-def test_score_one_tells_before_what_score_tells_after() -> None:
+def test_score_one_equals_the_later_score() -> None:
     values = rows(90, seed=1)
     values[50:53] += 9
     found = Detector(AT_ONCE).fit(rows(100))
-    told = []
+    results = []
     for x in records(values):
-        told.append(found.score_one(x))
-        assert found.score_one(x) == told[-1], "nothing is changed"
+        results.append(found.score_one(x))
+        assert found.score_one(x) == results[-1], "nothing is changed"
         assert found.learn_one(x) is None
     expected = found.score(values)["score"].to_numpy()
-    assert told[0] == 0.0, "one reading is no stream yet"
-    np.testing.assert_allclose(told[1:], expected[1:], rtol=1e-5)
+    assert results[0] == 0.0, "one reading is no stream yet"
+    np.testing.assert_allclose(results[1:], expected[1:], rtol=1e-5)
     assert [alert.id for alert in found.alerts] != []
 
 
 def test_without_fit_a_stream_is_scored_once_it_is_learned() -> None:
     found = Detector(AT_ONCE)
-    told = []
+    results = []
     for x in records(rows(60)):
-        told.append(found.score_one(x))
+        results.append(found.score_one(x))
         found.learn_one(x)
-    assert told[: AT_ONCE.window_steps] == [0.0] * AT_ONCE.window_steps
-    assert all(score > 0 for score in told[AT_ONCE.window_steps + 2 :])
+    assert results[: AT_ONCE.window_steps] == [0.0] * AT_ONCE.window_steps
+    assert all(score > 0 for score in results[AT_ONCE.window_steps + 2 :])
 
 
 def test_rivers_evaluation_runs() -> None:
@@ -290,7 +290,7 @@ def test_what_telegraf_would_write_is_read() -> None:
     }
     decoder = Decoder(Subscription(**subscription), DetectorSettings())
     position = SourcePosition(output["topic"], 0, 0)
-    (read,), letters = decoder.decode(SourceRecord(position, 0, b"a", json.dumps(record).encode()))
-    assert letters == []
+    (read,), dead = decoder.decode(SourceRecord(position, 0, b"a", json.dumps(record).encode()))
+    assert dead == []
     assert (read.series, read.event_time_ns) == ("cpu,cpu=cpu-total,host=a", 1_767_225_600 * 10**9)
     assert dict(read.values) == record["fields"]

@@ -41,7 +41,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def same(left: list[Observation], right: list[Observation]) -> bool:
-    return repr(left) == repr(right)  # NaN reads alike
+    return repr(left) == repr(right)  # NaN equals NaN
 
 
 def test_one_object() -> None:
@@ -71,45 +71,45 @@ def test_unknown_fields_are_ignored_and_the_key_names_the_series() -> None:
 )
 def test_a_reading_that_is_not_finite_is_masked(token: str) -> None:
     value = b'{"series":"m1","time":%d,"values":{"a":%s,"b":2}}' % (NOW_MS, token.encode())
-    observations, letters = decode(value)
-    assert not letters
+    observations, dead_letters = decode(value)
+    assert not dead_letters
     assert math.isnan(observations[0].values["a"])
     assert observations[0].values["b"] == 2.0
 
 
-def test_batch_uses_the_good_and_names_the_bad() -> None:
+def test_a_batch_keeps_valid_elements_and_names_the_others() -> None:
     batch = [row(), row(values={"a": "hot"}), row(time=NOW_MS + 1000), 5, row(time=True)]
-    observations, letters = decode(batch)
+    observations, dead_letters = decode(batch)
     assert [o.event_time_ns - NOW_NS for o in observations] == [0, 1_000_000_000]
-    assert [x.reason for x in letters] == ["wrong_type"]
-    assert letters[0].detail.startswith("element 1: channel 'a': expected a number or null, found text 'hot'")
-    assert "2 more: element 3, element 4" in letters[0].detail
+    assert [x.reason for x in dead_letters] == ["wrong_type"]
+    assert dead_letters[0].detail.startswith("element 1: channel 'a': expected a number or null, found text 'hot'")
+    assert "2 more: element 3, element 4" in dead_letters[0].detail
 
 
-def test_a_batch_of_many_bad_elements_gives_few_letters() -> None:
-    observations, letters = decode([row(values={})] * 1000 + [row(series="")])
+def test_a_batch_of_many_bad_elements_yields_one_dead_letter_per_reason() -> None:
+    observations, dead_letters = decode([row(values={})] * 1000 + [row(series="")])
     assert not observations
-    assert [x.reason for x in letters] == ["no_values", "bad_name"]
-    assert all(len(x.detail) < 300 for x in letters)
+    assert [x.reason for x in dead_letters] == ["no_values", "bad_name"]
+    assert all(len(x.detail) < 300 for x in dead_letters)
 
 
 @pytest.mark.parametrize("nan", [False, True])
 def test_columns(nan: bool) -> None:
     last = "NaN" if nan else "null"
     value = f'{{"series":"m1","times":[{NOW_MS},{NOW_MS + 1}],"values":{{"a":[1,2.5],"b":[3,{last}]}}}}'.encode()
-    observations, letters = decode(value)
+    observations, dead_letters = decode(value)
     expected = [
         Observation("m1", NOW_NS, {"a": 1.0, "b": 3.0}),
         Observation("m1", NOW_NS + 1_000_000, {"a": 2.5, "b": math.nan}),
     ]
     assert same(observations, expected)
-    assert not letters
+    assert not dead_letters
 
 
 def test_one_bad_time_in_columns_costs_one_row() -> None:
-    observations, letters = decode({"series": "m1", "times": [NOW_MS, -1, NOW_MS], "values": {"a": [1, 2, 3]}})
+    observations, dead_letters = decode({"series": "m1", "times": [NOW_MS, -1, NOW_MS], "values": {"a": [1, 2, 3]}})
     assert [o.values["a"] for o in observations] == [1.0, 3.0]
-    assert (letters[0].reason, letters[0].detail[:6]) == ("bad_time", "row 1:")
+    assert (dead_letters[0].reason, dead_letters[0].detail[:6]) == ("bad_time", "row 1:")
 
 
 FAULTS: list[tuple[Any, str, str]] = [
@@ -161,12 +161,12 @@ FAULTS: list[tuple[Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("payload", "reason", "words"), FAULTS)
-def test_faults_say_what_was_found(payload: Any, reason: str, words: str) -> None:
-    observations, letters = decode(payload)
+def test_faults_name_the_reason_and_the_found_value(payload: Any, reason: str, words: str) -> None:
+    observations, dead_letters = decode(payload)
     assert not observations
-    assert [x.reason for x in letters] == [reason]
-    assert words in letters[0].detail
-    assert len(letters[0].detail) < 400
+    assert [x.reason for x in dead_letters] == [reason]
+    assert words in dead_letters[0].detail
+    assert len(dead_letters[0].detail) < 400
 
 
 def test_tombstone_and_size_and_key() -> None:
@@ -196,31 +196,31 @@ BEYOND: tuple[tuple[Any, str, str], ...] = (
 )
 
 
-def test_what_is_just_within_the_limits_is_taken() -> None:
+def test_records_just_within_the_limits_are_accepted() -> None:
     for payload in WITHIN:
-        observations, letters = decode(payload, using=decoder(LIMITS))
-        assert observations, letters
-        assert not letters
+        observations, dead_letters = decode(payload, using=decoder(LIMITS))
+        assert observations, dead_letters
+        assert not dead_letters
 
 
 @pytest.mark.parametrize(("payload", "reason", "words"), BEYOND)
-def test_what_is_beyond_a_limit_is_a_dead_letter(payload: Any, reason: str, words: str) -> None:
-    observations, (letter,) = decode(payload, using=decoder(LIMITS))
+def test_records_beyond_a_limit_are_dead_letters(payload: Any, reason: str, words: str) -> None:
+    observations, (dead_letter,) = decode(payload, using=decoder(LIMITS))
     assert not observations
-    assert (letter.reason, words in letter.detail) == (reason, True), letter.detail
+    assert (dead_letter.reason, words in dead_letter.detail) == (reason, True), dead_letter.detail
 
 
 def test_a_long_key_names_no_series() -> None:
-    _, (letter,) = decode(row(series=None), key=b"k" * 6, using=decoder(LIMITS))
-    assert letter.reason == "bad_name"
+    _, (dead_letter,) = decode(row(series=None), key=b"k" * 6, using=decoder(LIMITS))
+    assert dead_letter.reason == "bad_name"
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"series":', b'{"values":['])
-def test_nesting_without_end_is_a_dead_letter(opening: bytes) -> None:
+def test_endless_nesting_is_a_dead_letter(opening: bytes) -> None:
     payload = b'{"series":"m","time":1,"values":{"a":' + opening * 60_000
-    observations, (letter,) = decode(payload)
+    observations, (dead_letter,) = decode(payload)
     assert not observations
-    assert letter.reason in ("broken_json", "wrong_type")
+    assert dead_letter.reason in ("broken_json", "wrong_type")
 
 
 def test_the_limit_ahead_is_inclusive_and_needs_a_record_time() -> None:
@@ -241,7 +241,7 @@ def test_renamed_fields_and_flat_payloads() -> None:
 
 
 @pytest.mark.parametrize("fields", [{"series_field": "time"}, {"values_field": "a\nb"}])
-def test_fields_that_cannot_be(fields: dict[str, Any]) -> None:
+def test_colliding_field_names_are_config_errors(fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         decoder(**fields)
 
@@ -268,7 +268,7 @@ def test_times(time: Any, unit: TimeUnit, expected: int) -> None:
 @pytest.mark.parametrize(
     "text", ["2023-02-30T00:00:00Z", "2023-11-14T25:00", "1969-12-31T23:59:59.9Z", "2262-01-01", ""]
 )
-def test_no_times(text: str) -> None:
+def test_invalid_times_are_record_errors(text: str) -> None:
     with pytest.raises(RecordError, match="expected") as caught:
         event_time_ns(text, "s", "time")
     assert caught.value.reason == "bad_time"
@@ -288,17 +288,17 @@ ROWS = st.fixed_dictionaries(
 
 @settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=60) | JSON.map(lambda x: json.dumps(x).encode()))
-def test_nothing_breaks_it_and_nothing_vanishes(value: bytes) -> None:
+def test_any_bytes_yield_observations_or_dead_letters(value: bytes) -> None:
     for using in (decoder(), decoder(values_field="")):
-        observations, letters = using.decode(record_of(value, b"k"))
-        assert observations or letters
+        observations, dead_letters = using.decode(record_of(value, b"k"))
+        assert observations or dead_letters
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(ROWS, min_size=1, max_size=3), st.booleans())
-def test_against_the_obvious_decoder(rows: list[dict[str, Any]], single: bool) -> None:
+def test_the_decoder_equals_the_reference_decoder(rows: list[dict[str, Any]], single: bool) -> None:
     payload = rows[0] if single else rows
-    observations, letters = decode(payload, key=b"k")
+    observations, dead_letters = decode(payload, key=b"k")
     expected, reasons = naive.decode(json.dumps(payload).encode(), "k", NOW_NS, ahead_ns=300 * 10**9)
     assert same(observations, expected)
-    assert {x.reason for x in letters} == reasons
+    assert {x.reason for x in dead_letters} == reasons

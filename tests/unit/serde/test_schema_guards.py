@@ -119,8 +119,10 @@ def fixture_opened(tmp_path: Path) -> Opened:
 
 
 def read(decoder: Decoder, value: bytes, key: bytes | None = None) -> Found:
-    observations, letters = decoder.decode(SourceRecord(SourcePosition("t", 0, 0), 0, key, value))
-    return [(o.series, o.event_time_ns, dict(o.values)) for o in observations], [letter.reason for letter in letters]
+    observations, dead_letters = decoder.decode(SourceRecord(SourcePosition("t", 0, 0), 0, key, value))
+    return [(o.series, o.event_time_ns, dict(o.values)) for o in observations], [
+        dead_letter.reason for dead_letter in dead_letters
+    ]
 
 
 # ---- avro
@@ -130,8 +132,8 @@ def test_avro_flat(opened: Opened) -> None:
     message = {
         "machine": None, "ts": T, "pressure": 0.5, "cost": Decimal("-1.25"), "gap": None, "state": "BUSY", "note": "3",
     }  # fmt: skip
-    found, letters = read(opened(FLAT, **FLAT_KEYS), avro_bytes(json.dumps(FLAT), message), b"by-key")
-    assert (found, letters) == ([("by-key", T_MS * 10**6, {"pressure": 0.5, "cost": -1.25})], [])
+    found, dead_letters = read(opened(FLAT, **FLAT_KEYS), avro_bytes(json.dumps(FLAT), message), b"by-key")
+    assert (found, dead_letters) == ([("by-key", T_MS * 10**6, {"pressure": 0.5, "cost": -1.25})], [])
 
 
 def test_avro_arrays_columns_and_unions(opened: Opened) -> None:
@@ -145,15 +147,15 @@ def test_avro_arrays_columns_and_unions(opened: Opened) -> None:
         field("values", record(field("a", {"type": "array", "items": "double"}), name="V")),
     )
     sent = {"series": "s", "times": [T, T.replace(microsecond=0)], "values": {"a": [1.0, 2.0]}}
-    found, letters = read(opened(columns), avro_bytes(json.dumps(columns), sent))
-    assert letters == []
+    found, dead_letters = read(opened(columns), avro_bytes(json.dumps(columns), sent))
+    assert dead_letters == []
     assert [(time_ns, values) for _, time_ns, values in found] == [
         (T_MS * 10**6, {"a": 1.0}), (T_MS // 1000 * 10**9, {"a": 2.0})
     ]  # fmt: skip
     union = ["null", MAP]
     sent = {"series": "s", "time": T, "values": {"a": 1.0}}
-    found, letters = read(opened(union), avro_bytes(json.dumps(union), sent))
-    assert (found, letters) == ([("s", T_MS * 10**6, {"a": 1.0})], [])
+    found, dead_letters = read(opened(union), avro_bytes(json.dumps(union), sent))
+    assert (found, dead_letters) == ([("s", T_MS * 10**6, {"a": 1.0})], [])
     assert read(opened(union), b"\x00") == ([], ["wrong_type"])
 
 
@@ -173,7 +175,7 @@ def test_avro_times(opened: Opened, kind: Any, sent: Any, time_ns: int, unit: st
     assert read(opened(schema, values_field="", time_unit=unit), value) == ([("s", time_ns, {"a": 1.0})], [])
 
 
-def test_avro_bytes_that_are_none(opened: Opened) -> None:
+def test_avro_damaged_bytes_are_dead_letters(opened: Opened) -> None:
     value = avro_bytes(json.dumps(MAP), {"series": "s", "time": T, "values": {"a": 1.5}})
     decoder, framed = opened(MAP), opened(MAP, framing="confluent")
     for bad in (value[:-1], value + b"\x00", confluent(value), b"\xff" * 30, b"{}"):
@@ -189,14 +191,14 @@ def long(number: int) -> bytes:
     return avro_bytes('"long"', number)
 
 
-def test_avro_counts_are_judged_before_what_they_count(opened: Opened) -> None:
+def test_avro_array_counts_are_checked_before_decoding(opened: Opened) -> None:
     rows = opened({"type": "array", "items": MAP})
     for count in (50_001, 2**62, -(2**62)):
         assert read(rows, long(count) + long(1)) == ([], ["too_many_observations"])
     one = avro_bytes(json.dumps(MAP), {"series": "s", "time": T, "values": {"a": 1.0}})
     sized = long(-1) + long(len(one)) + one
-    found, letters = read(rows, long(1) + one + sized + long(0))
-    assert (len(found), letters) == (2, [])
+    found, dead_letters = read(rows, long(1) + one + sized + long(0))
+    assert (len(found), dead_letters) == (2, [])
     assert read(rows, long(0)) == ([], ["empty"])
 
 
@@ -214,37 +216,37 @@ NODE = record(field("time", "long"), field("n", ["null", "Node"]), name="Node")
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "expected"),
     [
-        ("{", "expected an Avro schema, found another thing .JSONDecodeError"),
+        ("{", "expected an Avro schema, found something else .JSONDecodeError"),
         (b"\xff\xfe", "expected an Avro schema"),
         ("5", "expected an Avro schema"),
-        ("[" * 100_000, "expected an Avro schema, found another thing .RecursionError"),
+        ("[" * 100_000, "expected an Avro schema, found something else .RecursionError"),
         ({"type": "record"}, "expected an Avro schema, found .*name"),
         (record(field("a", "Nowhere")), "expected an Avro schema, found .*UnknownType"),
         ('"long"', "expected a record or an array of records, found long"),
         (["null", "long"], "expected a record or an array of records"),
-        (NODE, r"expected types that do not hold themselves, found plant\.Node"),
-        ({"type": "array", "items": NODE}, r"expected types that do not hold themselves, found plant\.Node"),
-        (record(field("time", {"type": "array", "items": "null"})), "expected items that take bytes"),
-        ({"type": "array", "items": record(field("z", "null"))}, "expected items that take bytes"),
+        (NODE, r"expected types that do not contain themselves, found plant\.Node"),
+        ({"type": "array", "items": NODE}, r"expected types that do not contain themselves, found plant\.Node"),
+        (record(field("time", {"type": "array", "items": "null"})), "expected items of at least one byte"),
+        ({"type": "array", "items": record(field("z", "null"))}, "expected items of at least one byte"),
         (
             record(field("time", {"type": "array", "items": record(field("z", "null"), name="Z")})),
-            "expected items that take bytes",
+            "expected items of at least one byte",
         ),
     ],
 )
-def test_an_avro_schema_that_cannot_be(opened: Opened, schema: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_an_unusable_avro_schema_is_a_config_error(opened: Opened, schema: Any, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
         opened(schema)
 
 
 # ---- protobuf
 
 
-def test_protobuf_behind_its_indexes(opened: Opened) -> None:
-    said = {"series": "s", "time": "2026-01-01T00:00:00.123456789Z", "values": {"a": 0}}
-    sent = protobuf_bytes(DESCRIPTORS, "plant.Reading", said)
+def test_protobuf_after_its_message_indexes(opened: Opened) -> None:
+    expected = {"series": "s", "time": "2026-01-01T00:00:00.123456789Z", "values": {"a": 0}}
+    sent = protobuf_bytes(DESCRIPTORS, "plant.Reading", expected)
     expected = ([("s", 1_767_225_600_123_456_789, {"a": 0.0})], [])
     assert read(opened(DESCRIPTORS, message="plant.Reading"), sent) == expected
     framed = opened(DESCRIPTORS, message="plant.Reading", framing="confluent")
@@ -274,17 +276,17 @@ def test_protobuf_flat(opened: Opened) -> None:
 
 def test_protobuf_messages_of_readings_and_columns(opened: Opened) -> None:
     value = protobuf_bytes(DESCRIPTORS, "plant.Sets", {"series": "s", "time": str(T_MS), "values": {"level": 1}})
-    [(series, time_ns, values)], letters = read(opened(DESCRIPTORS, message="plant.Sets"), value)
-    assert (series, time_ns, letters) == ("s", T_MS * 10**6, [])
+    [(series, time_ns, values)], dead_letters = read(opened(DESCRIPTORS, message="plant.Sets"), value)
+    assert (series, time_ns, dead_letters) == ("s", T_MS * 10**6, [])
     assert values["level"] == 1.0
     assert math.isnan(values["gap"])
-    said = {"series": "s", "times": [str(T_MS), "0"], "values": {"level": [1, 2]}}
-    value = protobuf_bytes(DESCRIPTORS, "plant.Columns", said)
-    found, letters = read(opened(DESCRIPTORS, message="plant.Columns"), value)
-    assert (found, letters) == ([("s", T_MS * 10**6, {"level": 1.0}), ("s", 0, {"level": 2.0})], [])
+    expected = {"series": "s", "times": [str(T_MS), "0"], "values": {"level": [1, 2]}}
+    value = protobuf_bytes(DESCRIPTORS, "plant.Columns", expected)
+    found, dead_letters = read(opened(DESCRIPTORS, message="plant.Columns"), value)
+    assert (found, dead_letters) == ([("s", T_MS * 10**6, {"level": 1.0}), ("s", 0, {"level": 2.0})], [])
 
 
-def test_protobuf_bytes_that_are_none(opened: Opened) -> None:
+def test_protobuf_damaged_bytes_are_dead_letters(opened: Opened) -> None:
     decoder = opened(DESCRIPTORS, message="plant.Reading")
     sent = protobuf_bytes(DESCRIPTORS, "plant.Reading", {"series": "s", "values": {"a": 1}})
     assert read(decoder, sent) == ([], ["missing_field"])
@@ -293,7 +295,7 @@ def test_protobuf_bytes_that_are_none(opened: Opened) -> None:
     assert read(decoder, far) == ([], ["bad_time"])
 
 
-def test_protobuf_within_itself(opened: Opened) -> None:
+def test_recursive_protobuf_messages_end_at_the_library_limit(opened: Opened) -> None:
     """Messages within messages are not looked at; the library refuses more than a hundred."""
     decoder = opened(DESCRIPTORS, message="plant.Flat", **FLAT_KEYS)
     nested = protobuf_bytes(DESCRIPTORS, "plant.Flat", {"ts": str(T_MS), "pressure": 1})
@@ -303,23 +305,23 @@ def test_protobuf_within_itself(opened: Opened) -> None:
             head.append(rest & 0x7F | 0x80)
             rest >>= 7
         nested = bytes([*head, rest]) + nested
-        found, letters = read(decoder, b"\x10\x05" + nested, b"k")
-        assert (len(found), letters) in ((1, []), (0, ["bad_protobuf"])), depth
-    assert letters == ["bad_protobuf"]
+        found, dead_letters = read(decoder, b"\x10\x05" + nested, b"k")
+        assert (len(found), dead_letters) in ((1, []), (0, ["bad_protobuf"])), depth
+    assert dead_letters == ["bad_protobuf"]
 
 
 @pytest.mark.parametrize(
-    ("schema", "message", "said"),
+    ("schema", "message", "expected"),
     [
         ("syntax = 'proto3';", "plant.Reading", "expected a descriptor set.*--include_imports"),
         (descriptor_set(PROTO, imports=False), "plant.Reading", "all that it imports.*--include_imports"),
         (DESCRIPTORS, "plant.Nothing", r"expected a message 'plant.Nothing', found .*plant\.Flat"),
     ],
 )
-def test_a_descriptor_set_that_cannot_be(opened: Opened, schema: Any, message: str, said: str) -> None:
+def test_an_unusable_descriptor_set_is_a_config_error(opened: Opened, schema: Any, message: str, expected: str) -> None:
     with pytest.raises(ConfigError) as error:
         opened(schema, message=message)
-    assert re.search(said, f"{error.value.message} {error.value.hint}")
+    assert re.search(expected, f"{error.value.message} {error.value.hint}")
 
 
 # ---- both
@@ -342,8 +344,8 @@ def test_bytes_spliced_into_a_message_never_raise(
     cut = data.draw(st.integers(0, len(sample)))
     for value in (data.draw(st.binary()), sample[:cut] + data.draw(st.binary(max_size=8)) + sample[cut:]):
         index = b"\x02\x02" if form == "protobuf" else b"\x02\x06" if message else b""
-        found, letters = read(decoder, confluent(value, index) if framing == "confluent" else value)
-        assert found or letters
+        found, dead_letters = read(decoder, confluent(value, index) if framing == "confluent" else value)
+        assert found or dead_letters
 
 
 @pytest.mark.parametrize(("form", "library"), [("avro", "fastavro"), ("protobuf", "google.protobuf")])

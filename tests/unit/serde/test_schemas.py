@@ -53,8 +53,8 @@ def decoder(files: Path, format: str, **more: Any) -> Decoder:
 
 
 def decoded(made: Decoder, value: bytes, key: bytes | None = None) -> tuple[list[Observation], list[str]]:
-    found, letters = made.decode(SourceRecord(SourcePosition("t", 0, 0), 0, key, value))
-    return found, [letter.reason for letter in letters]
+    found, dead_letters = made.decode(SourceRecord(SourcePosition("t", 0, 0), 0, key, value))
+    return found, [dead_letter.reason for dead_letter in dead_letters]
 
 
 def avro(**more: Any) -> bytes:
@@ -64,18 +64,18 @@ def avro(**more: Any) -> bytes:
 
 def test_avro_as_documented(files: Path) -> None:
     made = decoder(files, "avro", values_field="", framing="confluent")
-    (found,), letters = decoded(made, confluent(avro()))
-    assert letters == []
+    (found,), dead_letters = decoded(made, confluent(avro()))
+    assert dead_letters == []
     assert (found.series, found.event_time_ns, found.values) == ("pump-1", TIME_NS, {"pressure": 3.25})
     (found,), _ = decoded(made, confluent(avro(flow=1.5, pressure=math.nan)))
     assert found.values == {"flow": 1.5}
 
 
 def test_protobuf_as_documented(files: Path) -> None:
-    said = {"series": "pump-1", "time": "2026-01-01T00:00:00.250Z", "values": {"pressure": 3.25, "flow": "NaN"}}
-    value = protobuf_bytes(DESCRIPTORS, "plant.Reading", said)
-    (found,), letters = decoded(decoder(files, "protobuf", message="plant.Reading"), value)
-    assert letters == []
+    message = {"series": "pump-1", "time": "2026-01-01T00:00:00.250Z", "values": {"pressure": 3.25, "flow": "NaN"}}
+    value = protobuf_bytes(DESCRIPTORS, "plant.Reading", message)
+    (found,), dead_letters = decoded(decoder(files, "protobuf", message="plant.Reading"), value)
+    assert dead_letters == []
     assert (found.series, found.event_time_ns) == ("pump-1", TIME_NS)
     assert found.values["pressure"] == 3.25
     assert math.isnan(found.values["flow"])
@@ -85,8 +85,8 @@ def test_a_flat_protobuf_behind_a_registry_s_header(files: Path) -> None:
     """0 is written by leaving it out, and is a reading; a wrapper that is not there is none."""
     value = protobuf_bytes(DESCRIPTORS, "plant.Flat", {"time": str(TIME_NS // 10**6), "a": 0.0})
     made = decoder(files, "protobuf", message="plant.Flat", values_field="", framing="confluent")
-    (found,), letters = decoded(made, confluent(value, b"\2\2"), b"pump-1")
-    assert letters == []
+    (found,), dead_letters = decoded(made, confluent(value, b"\2\2"), b"pump-1")
+    assert dead_letters == []
     assert (found.series, found.values) == ("pump-1", {"a": 0.0, "b": 0.0})
 
 
@@ -100,9 +100,9 @@ def test_a_flat_protobuf_behind_a_registry_s_header(files: Path) -> None:
         (confluent(avro() + b"x"), "bad_avro"),
     ],
 )
-def test_what_is_not_of_the_schema_is_a_dead_letter(files: Path, value: bytes, reason: str) -> None:
-    found, letters = decoded(decoder(files, "avro", values_field="", framing="confluent"), value)
-    assert (found, letters) == ([], [reason])
+def test_bytes_of_another_schema_are_a_dead_letter(files: Path, value: bytes, reason: str) -> None:
+    found, dead_letters = decoded(decoder(files, "avro", values_field="", framing="confluent"), value)
+    assert (found, dead_letters) == ([], [reason])
 
 
 @given(st.binary(max_size=200))
@@ -113,12 +113,12 @@ def test_any_bytes_are_observations_or_dead_letters(files: Path, value: bytes) -
         decoder(files, "protobuf", message="plant.Flat", values_field=""),
         decoder(files, "protobuf", message="plant.Reading", framing="confluent"),
     ):
-        found, letters = decoded(made, value, b"key")
-        assert found or letters
+        found, dead_letters = decoded(made, value, b"key")
+        assert found or dead_letters
 
 
 @pytest.mark.parametrize(
-    ("format", "text", "said"),
+    ("format", "text", "expected"),
     [
         ("avro", b"{", "expected an Avro schema"),
         ("avro", b'{"type": "nothing"}', "expected an Avro schema"),
@@ -126,10 +126,10 @@ def test_any_bytes_are_observations_or_dead_letters(files: Path, value: bytes) -
         ("protobuf", b"", "expected a message 'plant.Reading', found none"),
     ],
 )
-def test_a_schema_file_that_is_none(tmp_path: Path, format: str, text: bytes, said: str) -> None:
+def test_an_invalid_schema_file_is_a_config_error(tmp_path: Path, format: str, text: bytes, expected: str) -> None:
     (tmp_path / "s").write_bytes(text)
     more = {"message": "plant.Reading"} if format == "protobuf" else {}
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=expected):
         Decoder(Subscription(topic="t", format=format, schema_file=tmp_path / "s", **more), DetectorSettings())
     with pytest.raises(ConfigError, match="cannot be read"):
         Decoder(Subscription(topic="t", format=format, schema_file=tmp_path / "no", **more), DetectorSettings())
@@ -145,6 +145,6 @@ def test_a_schema_file_that_is_none(tmp_path: Path, format: str, text: bytes, sa
         {"framing": "confluent"},
     ],
 )
-def test_keys_that_do_not_go_together(fields: dict[str, Any]) -> None:
+def test_contradicting_subscription_keys_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"schema_file|message"):
         Subscription(topic="t", **fields)

@@ -38,13 +38,13 @@ FIRST = ("cpu,core=0,host=a", 1_700_000_000 * 10**9, {"load": 0.5, "up": 1.0})
 
 @pytest.mark.parametrize("value", [TELEGRAF, b'{"metrics": [' + TELEGRAF + b"]}", b"[" + TELEGRAF + b"]"])
 def test_telegraf(value):
-    observations, letters = decode("telegraf", value)
-    assert ([plain(o) for o in observations], letters) == ([FIRST], [])
+    observations, dead_letters = decode("telegraf", value)
+    assert ([plain(o) for o in observations], dead_letters) == ([FIRST], [])
 
 
 def test_lines():
-    observations, letters = decode("line", LINES)
-    assert letters == []
+    observations, dead_letters = decode("line", LINES)
+    assert dead_letters == []
     assert [plain(o) for o in observations] == [FIRST, ("room 1", 1_700_000_001 * 10**9, {"t": 21.0})]
 
 
@@ -53,8 +53,8 @@ def test_one_sensor_a_message():
     decoder = Decoder(subscription, DetectorSettings())
     value = b'{"machine": "m1", "tag": "rpm", "value": 3, "time": 1700000000, "quality": "good"}'
     for key, body in ((None, value), (b"m1", value.replace(b'"machine": "m1", ', b""))):
-        observations, letters = decoder.decode(SourceRecord(SourcePosition("t", 0, 0), 0, key, body))
-        assert letters == []
+        observations, dead_letters = decoder.decode(SourceRecord(SourcePosition("t", 0, 0), 0, key, body))
+        assert dead_letters == []
         assert [plain(o) for o in observations] == [("m1", 1_700_000_000 * 10**9, {"rpm": 3.0})]
 
 
@@ -69,17 +69,17 @@ def test_one_sensor_a_message():
         (b"5", "wrong_type"),
     ],
 )
-def test_a_message_that_is_no_reading_is_a_dead_letter(value, reason):
-    observations, letters = decode("sensor", value)
+def test_a_message_without_a_reading_is_a_dead_letter(value, reason):
+    observations, dead_letters = decode("sensor", value)
     assert not observations
-    assert [letter.reason for letter in letters] == [reason]
+    assert [dead_letter.reason for dead_letter in dead_letters] == [reason]
 
 
 @pytest.mark.parametrize("line", [b"cpu", b"cpu load=x 1", b"cpu load=1 soon", b"cpu load=1", b'cpu s="a" 1', b"#"])
 def test_a_bad_line_is_a_dead_letter(line):
-    observations, letters = decode("line", line)
+    observations, dead_letters = decode("line", line)
     assert not observations
-    assert len(letters) == 1
+    assert len(dead_letters) == 1
 
 
 @pytest.mark.parametrize("form", SAMPLES)
@@ -88,20 +88,20 @@ def test_hostile_bytes_never_raise(form, data):
     sample = SAMPLES[form]
     cut = data.draw(st.integers(0, len(sample)))
     for value in (data.draw(st.binary()), sample[:cut] + data.draw(st.binary(max_size=8)) + sample[cut:]):
-        observations, letters = decode(form, value)
-        assert observations or letters
+        observations, dead_letters = decode(form, value)
+        assert observations or dead_letters
 
 
-def test_what_cannot_be_is_refused():
+def test_contradicting_fields_are_config_errors():
     with pytest.raises(ConfigError, match="values_field"):
         Decoder(Subscription(topic="t", format="line", values_field=""), DetectorSettings())
     with pytest.raises(ConfigError, match="must differ"):
         Decoder(Subscription(topic="t", format="sensor", channel_field="time"), DetectorSettings())
-    with pytest.raises(ConfigError, match="written as JSON"):
+    with pytest.raises(ConfigError, match="writes JSON only"):
         Encoder(Subscription(topic="t", format="line"))
 
 
-def test_the_documented_records_are_read():
+def test_the_documented_records_decode():
     """Each record of docs/payloads.md under the subscription above it."""
     text = (Path(__file__).parents[3] / "docs" / "payloads.md").read_text(encoding="utf-8")
     decoder, read = None, 0
@@ -112,8 +112,8 @@ def test_the_documented_records_are_read():
                 continue
             decoder = Decoder(Subscription(**subscription), DetectorSettings())
             continue
-        observations, letters = decoder.decode(SourceRecord(SourcePosition("t", 0, 0), 0, None, body.encode()))
-        assert letters == []
+        observations, dead_letters = decoder.decode(SourceRecord(SourcePosition("t", 0, 0), 0, None, body.encode()))
+        assert dead_letters == []
         assert all(o.event_time_ns // 10**9 - 1_767_225_600 in (0, 1) for o in observations)
         read += len(observations)
     assert read == 8

@@ -18,9 +18,10 @@ from stream_ad_connectors.sqlite.store import SqliteStore
 
 from stream_ad.errors import UnavailableError
 from stream_ad.records import Outputs
-from stream_ad.serde.alerts import alert_to_json, iso_utc
+from stream_ad.serde.alerts import alert_to_json
 from stream_ad.service import api
 from stream_ad.service.live_feed import Event, Feed
+from stream_ad.timestamps import iso_utc
 from stream_ad.wiring import open_store
 from tests.support.service_store import (
     ALERTS,
@@ -76,7 +77,7 @@ def test_pages_of_scores_make_the_whole(client: TestClient, series: str, limit: 
     assert found == list(zip(times, wanted.score.tolist(), wanted.alert_id, strict=True))
 
 
-def test_channels_beside_the_score(client: TestClient) -> None:
+def test_channels_of_a_page(client: TestClient) -> None:
     page = get(client, scores_path(PUMP), channels=True, limit=10, stop=iso_utc(START_NS + 50 * S))
     assert (page["slots"], len(page["time"])) == (50, 10)
     wanted = scores(PUMP)
@@ -87,7 +88,7 @@ def test_channels_beside_the_score(client: TestClient) -> None:
     assert get(client, scores_path(PUMP), limit=3)["channels"] is None
 
 
-def test_a_line_keeps_its_peak(client: TestClient) -> None:
+def test_downsampling_keeps_the_peak(client: TestClient) -> None:
     line = get(client, scores_path(PUMP), max_points=50)
     assert line["thinned"]
     assert line["slots"] == SLOTS
@@ -97,7 +98,7 @@ def test_a_line_keeps_its_peak(client: TestClient) -> None:
     assert line["severity"][peak] == "critical"
 
 
-def test_a_series_nobody_knows_is_empty(client: TestClient) -> None:
+def test_an_unknown_series_is_empty(client: TestClient) -> None:
     assert get(client, scores_path("nobody"))["time"] == []
     assert get(client, scores_path("nobody"), max_points=100)["slots"] == 0
 
@@ -113,7 +114,7 @@ def test_a_series_nobody_knows_is_empty(client: TestClient) -> None:
         {"max_points": 10, "channels": True},
     ],
 )
-def test_what_cannot_be_is_said(client: TestClient, query: dict[str, Any]) -> None:
+def test_wrong_parameters_are_named(client: TestClient, query: dict[str, Any]) -> None:
     answer = client.get(f"/api/v1{scores_path(PUMP)}", params=query)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -141,19 +142,19 @@ def test_alerts_newest_first_in_pages_and_by_kind(client: TestClient) -> None:
     assert client.get("/api/v1/alerts", params={"before": "x"}).status_code == 422
 
 
-def test_one_alert_says_what_where_since_when_and_why(client: TestClient) -> None:
-    told = get(client, f"/alerts/{ALERTS[2].id}")
-    assert (told["series"], told["severity"], told["state"]) == (PUMP, "critical", "open")
-    assert told["likely_start"] < told["start"]
-    assert told["channels"][0] == {
+def test_one_alert_is_the_document_of_the_topic(client: TestClient) -> None:
+    found = get(client, f"/alerts/{ALERTS[2].id}")
+    assert (found["series"], found["severity"], found["state"]) == (PUMP, "critical", "open")
+    assert found["likely_start"] < found["start"]
+    assert found["channels"][0] == {
         "channel": "pressure", "attribution": 0.8, "actual": 4.25, "expected": 3.0, "lower": 2.9, "upper": 3.1
     }  # fmt: skip
-    assert told == json.loads(alert_to_json(ALERTS[2])), "the same as on the topic"
+    assert found == json.loads(alert_to_json(ALERTS[2])), "the same as on the topic"
     assert client.get("/api/v1/alerts/none").status_code == 404
     assert client.get("/alerts/none").status_code == 404
 
 
-def test_state_at_a_glance(client: TestClient) -> None:
+def test_state_counts(client: TestClient) -> None:
     state = get(client, "/state")
     assert (state["series"], state["scoring"], state["open_alerts"], state["lag"]) == (3, 2, 1, None)
     assert state["profiles"] == {"auto-128": 2, "": 1}
@@ -176,21 +177,21 @@ def test_requests_are_counted_by_route(store: Path) -> None:
 # ---- live
 
 
-async def observe_end_offset(queue: asyncio.Queue[Event | None]) -> Event | None:
-    return await asyncio.wait_for(queue.get(), 20)
+async def next_event(queue: asyncio.Queue[Event | None]) -> Event | None:
+    return await asyncio.wait_for(queue.get(), 240)
 
 
-async def test_what_happens_is_told_and_what_was_missed_is_told_again(tmp_path: Path) -> None:
+async def test_live_events_and_missed_events(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite"
     fill(path)
     settings = settings_with(path)
     writer, store = SqliteStore(path), open_store(settings)
-    feed = Feed(settings, store, places=2)
+    feed = Feed(settings, store, max_listeners=2)
     feed.start()
     try:
         with feed.listen() as queue:
             await asyncio.sleep(0)
-            changed = asyncio.create_task(observe_end_offset(queue))
+            changed = asyncio.create_task(next_event(queue))
             for seen in count(1):  # the first look at the states is not a change
                 writer.write(Outputs(statuses=[replace(status("new", False), slots_seen=seen)]))
                 await asyncio.wait({changed}, timeout=0.7)
@@ -202,18 +203,18 @@ async def test_what_happens_is_told_and_what_was_missed_is_told_again(tmp_path: 
             assert [one["series"] for one in event.data] == ["new"]
         with feed.listen() as queue:
             writer.write(Outputs(alerts=[replace(ALERTS[2], revision=7, updated_ns=ALERTS[2].updated_ns + S)]))
-            event = await observe_end_offset(queue)
+            event = await next_event(queue)
             while event is not None and event.kind != "alert":
-                event = await observe_end_offset(queue)
+                event = await next_event(queue)
             assert event is not None
             assert event.data["revision"] == 7
         with feed.listen(last_id="gone-5") as queue:
-            assert (await observe_end_offset(queue)).kind == "reset"  # type: ignore[union-attr]
+            assert (await next_event(queue)).kind == "reset"  # type: ignore[union-attr]
         with feed.listen(), feed.listen(), pytest.raises(UnavailableError), feed.listen():
             pass
         with feed.listen() as queue:
             feed.close()
-            assert await observe_end_offset(queue) is None
+            assert await next_event(queue) is None
     finally:
         feed.close()
         await asyncio.to_thread(feed.join)
@@ -221,7 +222,7 @@ async def test_what_happens_is_told_and_what_was_missed_is_told_again(tmp_path: 
         writer.close()
 
 
-def test_pages_with_channels_hold_so_many_readings(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_with_channels_limit_their_readings(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "MAX_CELLS", 600)
     stop, start, sizes = iso_utc(START_NS + 1_000 * S), None, []
     while True:

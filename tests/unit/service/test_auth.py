@@ -1,4 +1,4 @@
-"""Who may do what over HTTP, and what nobody may."""
+"""Authentication, roles, rate limits and headers of the HTTP service."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_nothing_but_the_pulse_and_the_door_is_open(store: Path) -> None:
+def test_only_health_and_login_need_no_token(store: Path) -> None:
     with opened(store, role=None) as client:
         assert client.get("/healthz").json() == {"status": "ok"}
         assert client.get("/login").status_code == 200
@@ -86,7 +86,7 @@ def test_roles(store: Path, role: str, reads: int, writes: int, watches: int) ->
         assert client.get("/readyz").status_code == watches
 
 
-def test_wrong_tokens_run_out(store: Path) -> None:
+def test_wrong_tokens_are_rate_limited(store: Path) -> None:
     with opened(
         store, role=None, logins="3 per minute", users=(ServeUser(name="ops"),), tokens={"ops": SecretStr("o" * 16)}
     ) as client:
@@ -98,14 +98,14 @@ def test_wrong_tokens_run_out(store: Path) -> None:
         assert client.post("/login", data={"token": "o" * 16}).status_code == 429
 
 
-def test_requests_run_out(store: Path) -> None:
+def test_requests_are_rate_limited(store: Path) -> None:
     with opened(store, rate="5 per hour") as client:
         answers = [client.get("/api/v1/alerts") for _ in range(7)]
         assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
         assert 0 < int(answers[6].headers["retry-after"]) <= 720
 
 
-def test_a_rate_comes_back_evenly_and_remembers_so_many_names() -> None:
+def test_a_bucket_refills_evenly_and_the_number_of_names_is_limited() -> None:
     now = 0.0
     rate = Rate(burst=2.0, per_s=0.5, clock=lambda: now)
     assert [rate.wait_s("a") for _ in range(3)] == [0.0, 0.0, 2.0]
@@ -121,7 +121,7 @@ def test_a_browser_signs_in_and_out(store: Path) -> None:
     with opened(store, role=None) as client:
         wrong = client.post("/login", data={"token": "not-the-token-at-all", "next": "/alerts"})
         assert wrong.status_code == 401
-        assert "nobody" in wrong.text
+        assert "unknown token" in wrong.text
         right = client.post("/login", data={"token": TOKENS["read"], "next": "/alerts"})
         assert (right.status_code, right.headers["location"]) == (303, "/alerts")
         cookie = right.headers["set-cookie"].lower()
@@ -136,22 +136,22 @@ def test_a_browser_signs_in_and_out(store: Path) -> None:
 
 def test_the_printed_link_becomes_a_session_without_the_token_in_the_address(store: Path) -> None:
     app = make_app(settings_with(store, users=()))
-    made = app.state.access.made
-    assert made
-    assert len(made) >= 32
+    token = app.state.access.generated
+    assert token
+    assert len(token) >= 32
     with TestClient(app, base_url="http://127.0.0.1", follow_redirects=False) as client:
-        answer = client.get(f"/series/a%2Fb?token={made}&span=60")
+        answer = client.get(f"/series/a%2Fb?token={token}&span=60")
         assert (answer.status_code, answer.headers["location"]) == (303, "/series/a/b?span=60")
         assert client.get("/").status_code == 200
         assert client.get("/api/v1/alerts?token=wrong").status_code == 200  # the session is enough
     with TestClient(app, base_url="http://127.0.0.1", follow_redirects=False) as other:
-        assert other.get(f"/api/v1/alerts?token={made}").status_code == 401  # programs show it in the header
+        assert other.get(f"/api/v1/alerts?token={token}").status_code == 401  # programs show it in the header
 
 
 @pytest.mark.parametrize(
     "target", ["https://elsewhere.example/", "//elsewhere.example", "/\\elsewhere.example", "x", "/a\nb"]
 )
-def test_a_login_leads_nowhere_else(store: Path, target: str) -> None:
+def test_login_is_no_open_redirect(store: Path, target: str) -> None:
     with opened(store, role=None) as client:
         answer = client.post("/login", data={"token": TOKENS["read"], "next": target})
         assert answer.headers["location"] == "/"
@@ -168,7 +168,7 @@ def test_a_login_leads_nowhere_else(store: Path, target: str) -> None:
         ({"Origin": "http://127.0.0.1"}, 422),
     ],
 )
-def test_another_site_changes_nothing_by_a_session(store: Path, headers: dict[str, str], status: int) -> None:
+def test_another_site_changes_nothing_with_a_session(store: Path, headers: dict[str, str], status: int) -> None:
     body = [{"series": "s", "values": {"a": 1.0}}]
     with opened(store, role=None) as client:
         client.post("/login", data={"token": TOKENS["write"]})
@@ -192,7 +192,7 @@ def test_a_changed_token_ends_its_sessions(store: Path) -> None:
         assert client.get("/").status_code == 303
 
 
-def test_every_answer_has_the_headers(store: Path) -> None:
+def test_every_response_has_the_security_headers(store: Path) -> None:
     with opened(store) as client:
         for path in ("/healthz", "/", "/api/v1/series", "/api/v1/alerts/none", "/static/app.css", "/nothing"):
             answer = client.get(path)
@@ -202,33 +202,33 @@ def test_every_answer_has_the_headers(store: Path) -> None:
         assert client.get("/api/v1/series").headers["cache-control"] == "no-store"
 
 
-def test_a_name_that_was_led_here_gets_nothing(store: Path) -> None:
+def test_an_unknown_host_name_is_refused(store: Path) -> None:
     with opened(store) as client:
         assert client.get("/healthz", headers={"Host": "elsewhere.example"}).status_code == 400
     with opened(store, hosts=("watch.example",)) as client:
         assert client.get("/healthz", headers={"Host": "watch.example"}).status_code == 200
 
 
-def test_open_is_for_this_machine_alone(store: Path) -> None:
+def test_open_access_is_local_only(store: Path) -> None:
     with opened(store, role=None, access="open") as client:
         assert client.get("/api/v1/series").status_code == 200
         assert client.get("/").status_code == 200
         assert client.post("/logout", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
-    with pytest.raises(ValidationError, match="this machine alone"):
+    with pytest.raises(ValidationError, match="this machine only"):
         ServeSettings(access="open", host="0.0.0.0")
 
 
-def test_beyond_this_machine_only_with_a_token() -> None:
-    with pytest.raises(ConfigError, match="nobody has a token"):
+def test_other_machines_need_a_token() -> None:
+    with pytest.raises(ConfigError, match="no user has a token"):
         make_app(Settings(serve=ServeSettings(host="0.0.0.0")))
     with pytest.raises(ConfigError, match="has no token"):
         make_app(Settings(serve=ServeSettings(host="0.0.0.0", users=(ServeUser(name="ops"),))))
     make_app(Settings(serve=ServeSettings(host="0.0.0.0", tokens={"admin": SecretStr("a" * 16)})))
 
 
-def test_a_short_token_is_none_and_is_not_shown() -> None:
+def test_a_short_token_is_refused_and_not_shown() -> None:
     serve = ServeSettings(users=(ServeUser(name="ops"),), tokens={"ops": SecretStr("secret-too")})
-    with pytest.raises(ConfigError, match="16 or more") as caught:
+    with pytest.raises(ConfigError, match="16 ASCII characters") as caught:
         make_app(Settings(serve=serve))
     assert "secret-too" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Routes of alerts in the settings; the documented ones load, and no address is shown."""
+"""Notification routes in the settings: the documented ones load, and no address is shown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_documented_routes_load_and_take_their_addresses(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documented_routes_load_with_their_addresses(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAM_AD__NOTIFY__URLS__TEAM", f"json://me:{SECRET}@127.0.0.1:1/")
     settings = load_settings(config)
     team, night = settings.notify.routes
@@ -33,7 +33,7 @@ def test_the_documented_routes_load_and_take_their_addresses(config: Path, monke
         settings.notify_url(night)
 
 
-def test_an_address_in_the_file_or_of_no_route_is_refused(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_in_the_file_or_without_a_route_is_rejected(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = config.read_text(encoding="utf-8")
     config.write_text(f"{whole}\n[notify.urls]\nteam = '{SECRET}'\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"holds notify.urls") as error:
@@ -56,13 +56,13 @@ def test_an_address_in_the_file_or_of_no_route_is_refused(config: Path, monkeypa
         ("5 per hour", "often", "rate"),
     ],
 )
-def test_what_makes_no_sense_is_refused(config: Path, old: str, new: str, words: str) -> None:
+def test_invalid_routes_are_rejected(config: Path, old: str, new: str, words: str) -> None:
     config.write_text(config.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     with pytest.raises(ConfigError, match=words):
         load_settings(config)
 
 
-def test_an_address_that_apprise_does_not_know_is_refused_unseen() -> None:
+def test_an_unknown_apprise_address_is_rejected_and_not_shown() -> None:
     with pytest.raises(ConfigError, match="is no URL that Apprise") as error:
         AppriseNotifier("team", f"carrier-pigeon://{SECRET}")
     assert SECRET not in str(error.value) + error.value.hint

@@ -1,4 +1,4 @@
-"""Quiet times of a route: days, nights over midnight, windows that follow on one another, clocks that are put back."""
+"""Mute times of a route: days, nights across midnight, adjacent times, clocks that are put back."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def ns(text: str, zone: str = "UTC") -> int:
     ],
 )
 def test_muted_until(mutes: list[str], now: str, until: str | None) -> None:
-    found = muted_until_ns(map(parse_mute, mutes), UTC, ns(now))
+    found = muted_until_ns([parse_mute(mute) for mute in mutes], UTC, ns(now))
     assert found == (None if until is None else ns(until))
 
 
-def test_times_are_those_of_the_zone() -> None:
+def test_mute_times_use_the_time_zone() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     mute = [parse_mute("daily 22:00-06:00")]
     assert muted_until_ns(mute, berlin, ns("2026-07-01T21:30")) == ns("2026-07-02T06:00", "Europe/Berlin")
@@ -42,7 +42,7 @@ def test_times_are_those_of_the_zone() -> None:
 
 
 @given(day=st.sampled_from(DAYS), begin=st.integers(0, 1439), end=st.integers(0, 1440), now=st.integers(0, 14 * 86400))
-def test_a_window_ends_after_now_and_the_end_is_not_muted(day: str, begin: int, end: int, now: int) -> None:
+def test_a_mute_ends_after_now_and_its_end_is_not_muted(day: str, begin: int, end: int, now: int) -> None:
     if begin == end:
         return
     mute = [parse_mute(f"{day} {begin // 60:02d}:{begin % 60:02d}-{end // 60:02d}:{end % 60:02d}")]
@@ -54,6 +54,6 @@ def test_a_window_ends_after_now_and_the_end_is_not_muted(day: str, begin: int, 
 
 
 @pytest.mark.parametrize("text", ["", "daily", "Mon 8-9", "Mon 08:00-08:00", "Someday 08:00-09:00", "Mon 25:00-26:00"])
-def test_what_is_no_quiet_time_is_refused(text: str) -> None:
+def test_an_invalid_mute_time_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         parse_mute(text)

@@ -1,4 +1,4 @@
-"""The rows of a series against a plain table of slots, whatever is written, dropped and asked for."""
+"""The slot buffer against a plain table of slots, for any order of writes, drops and reads."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ STEPS = st.lists(
         st.tuples(st.just("put"), st.integers(0, 400), st.lists(READING, min_size=2, max_size=2)),
         st.tuples(st.just("put_all"), st.integers(0, 200), st.lists(st.integers(1, 90), min_size=1, max_size=6)),
         st.tuples(st.just("drop"), st.integers(0, 500), st.none()),
-        st.tuples(st.just("ask"), st.integers(-70, 500), st.integers(0, 300)),
+        st.tuples(st.just("read"), st.integers(-70, 500), st.integers(0, 300)),
         st.tuples(st.just("swap"), st.none(), st.none()),
     ),
     max_size=25,
 )
 
 
-@given(base=st.one_of(st.integers(0, 150), st.just(10**14)), steps=STEPS)  # seconds may be ns to who sends them
-def test_as_a_table_of_slots(base: int, steps: list[tuple[str, int, object]]) -> None:
+@given(base=st.one_of(st.integers(0, 150), st.just(10**14)), steps=STEPS)  # a producer may send nanoseconds as seconds
+def test_the_buffer_behaves_like_a_table_of_slots(base: int, steps: list[tuple[str, int, object]]) -> None:
     rows, table, seen, offsets = SlotBuffer(2, base), {}, set(), {}
 
     def write(slot: int, values: list[float], offset: int) -> None:
@@ -58,5 +58,5 @@ def test_as_a_table_of_slots(base: int, steps: list[tuple[str, int, object]]) ->
             expected = [table.get(slot, [np.nan, np.nan]) for slot in wanted]
             np.testing.assert_array_equal(rows.window(first, first + more), np.array(expected).reshape(-1, 2))
             assert rows.seen(first, first + more).tolist() == [slot in seen for slot in wanted]
-            pinned = [at for slot, at in offsets.items() if slot >> 6 >= first >> 6]
-            assert rows.min_required_offset(first) == min(pinned, default=None)
+            required = [at for slot, at in offsets.items() if slot >> 6 >= first >> 6]
+            assert rows.min_required_offset(first) == min(required, default=None)

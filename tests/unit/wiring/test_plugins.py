@@ -1,4 +1,4 @@
-"""Parts of another package, installed as an installer would: scorers, sinks and sources by their entry points."""
+"""Plugins of another package, installed as an installer would: scorers, sinks and sources by their entry points."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def made(**options: Any) -> Settings:
     ids=lambda check: check.__name__,
 )
 @pytest.mark.usefixtures("installed")
-def test_a_scorer_of_another_package_keeps_the_contract(check: Any) -> None:
+def test_a_scorer_plugin_fulfils_the_contract(check: Any) -> None:
     check(build_scorer(made()))
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_worker_runs_on_parts_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_runs_on_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = tmp_path / "lines.jsonl"
     monkeypatch.setenv("STREAM_AD_EXAMPLE_LINES", str(lines))
     diary = tmp_path / "diary"
@@ -87,19 +87,19 @@ def test_a_worker_runs_on_parts_of_another_package(tmp_path: Path, monkeypatch: 
         store=StoreSettings(path=tmp_path / "store.db"),
     )
     run_worker(settings.model_copy(update={"models": settings.models.model_copy(update={"url": str(tmp_path / "m")})}))
-    told = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    written = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
     store = open_store(settings)
     alerts = store.alerts.alerts("wave", 0, 2**62)
     held = store.scores.score_counts()
     store.sink.close()
-    assert held == {"wave": sum("score" in each for each in told)} == {"wave": 600 - 128}
-    assert {each["key"] for each in told if "alert" in each} == {alert.id for alert in alerts}
+    assert held == {"wave": sum("score" in each for each in written)} == {"wave": 600 - 128}
+    assert {each["key"] for each in written if "alert" in each} == {alert.id for alert in alerts}
     assert len(alerts) == 1
     assert "wave" in diary.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("installed")
-def test_names_that_no_package_brings_are_refused() -> None:
+def test_unknown_plugin_names_are_rejected() -> None:
     with pytest.raises(ConfigError, match=r"detector.scorer: expected one of .*'deviation'.*'universal'.*found 'lof'"):
         build_scorer(Settings(detector=DetectorSettings(scorer="lof")))
     with pytest.raises(ConfigError, match=r"routes r: notifier: expected one of \['diary'\], found 'pigeon'"):
@@ -109,7 +109,7 @@ def test_names_that_no_package_brings_are_refused() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-def test_what_is_not_the_part_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_or_wrong_plugin_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group, json_module = "stream_ad.sinks", "json:dumps"
     points = {"broken": "stream_ad_example.none:make", "number": "stream_ad_example.deviation:make"}
     points |= {"lines": json_module}
@@ -119,17 +119,17 @@ def test_what_is_not_the_part_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     for name, found in (
         ("broken", "'broken' of package other cannot be loaded: No module named"),
         ("number", "expected a Sink, found DeviationScorer"),
-        ("lines", "'lines' is brought by .'package other', 'package stream-ad-example'."),
+        ("lines", "'lines' is provided by .'package other', 'package stream-ad-example'."),
     ):
         with pytest.raises(ConfigError, match=f"plugins.sinks: {found}"):
             open_sinks(made(plugins=PluginSettings(sinks=(name,))), store)
     store.sink.close()
-    with pytest.raises(ConfigError, match="expected a Scorer of the name 'other'"):
+    with pytest.raises(ConfigError, match="expected a Scorer named 'other'"):
         build_scorer(Settings(detector=DetectorSettings(scorer="other")))
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_name_of_ours_stays_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_cannot_replace_a_built_in_scorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "other", {"stream_ad.scorers": {"memory": "stream_ad_example.deviation:make"}}, "other")
     monkeypatch.syspath_prepend(str(tmp_path / "other"))
     assert "memory" in SCORERS

@@ -14,12 +14,12 @@ def _settings(scorer: str) -> Settings:
 
 
 @pytest.mark.parametrize("name", [name for name in SCORERS if name != "group"])
-def test_a_scorer_goes_by_its_name(name: str) -> None:
+def test_each_scorer_has_its_configured_name(name: str) -> None:
     assert build_scorer(_settings(name)).name == name
 
 
 @pytest.mark.parametrize("name", [name for name in SCORERS if name != "group"])
-def test_every_scorer_waits_as_long_as_it_is_told(name: str) -> None:
+def test_each_scorer_respects_delay_and_hop(name: str) -> None:
     slower = build_scorer(Settings(detector=DetectorSettings(scorer=name, delay_steps=32, hop_steps=32)))
     assert (slower.delay_steps, slower.hop_steps) == (32, 32)
     settings = Settings(detector=DetectorSettings(scorer=name, delay_steps=16))
@@ -30,7 +30,7 @@ def test_every_scorer_waits_as_long_as_it_is_told(name: str) -> None:
         build_scorer(Settings(detector=DetectorSettings(scorer=name, delay_steps=20)))
 
 
-def test_an_unknown_scorer_is_refused() -> None:
+def test_an_unknown_scorer_is_rejected() -> None:
     with pytest.raises(ConfigError, match=r"expected one of .*'pca'.*found 'lof'"):
         build_scorer(_settings("lof"))
 

@@ -55,7 +55,7 @@ async def test_rates_and_shares() -> None:
     }
 
 
-async def test_what_cannot_be_told_is_no_reading() -> None:
+async def test_an_unavailable_value_is_no_reading() -> None:
     """A counter set back, a counter gone, no time passed, no CPU tick passed."""
     clock = FakeClock()
     still = {"cpu_s.user": 1.0, "cpu_s.idle": 1.0}
@@ -113,7 +113,7 @@ async def test_one_record_a_step_at_its_multiple() -> None:
     assert msgspec.json.decode(found[-1].value or b"")["values"]["n_per_s"] == pytest.approx(8.0, rel=1e-3)
 
 
-async def test_missed_steps_are_not_made_up() -> None:
+async def test_missed_steps_are_skipped() -> None:
     clock = FakeClock()
     source = source_of(clock, 1.0)
     await source.start(Listener())

@@ -9,26 +9,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stream_ad_connectors.kafka.dead_letters import dead_letter_of
-from stream_ad_connectors.kafka.sink import MAX_KEY_BYTES, MAX_VALUE_BYTES, dead_letter_headers
+from stream_ad_connectors.kafka.dead_letters import MAX_KEY_BYTES, MAX_VALUE_BYTES, dead_letter_headers, dead_letter_of
+from stream_ad_connectors.sqlite.reader import SqliteReader
 from stream_ad_connectors.sqlite.store import SqliteStore
 
 from stream_ad import cli
 from stream_ad.errors import DataError
 from stream_ad.records import DeadLetter, Outputs, SourceRecord
-from tests.contracts.check_dead_letters import DeadLettersUnderTest, check_dead_letters, letter, samples
+from tests.contracts.check_dead_letters import DeadLettersUnderTest, check_dead_letters, dead_letter, samples
 
-WindowRun = Callable[..., tuple[int, str, str]]
+RunCommand = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize("one", samples("t")[:8], ids=lambda one: f"{one.record.position.offset}-{one.detail[:4]}")
-def test_headers_come_back_as_the_letter(one: DeadLetter) -> None:
+def test_headers_round_trip(one: DeadLetter) -> None:
     value = b"" if one.record.value is None and one.record.key is None else one.record.value
     assert dead_letter_of(dead_letter_headers(one), one.record.key, value) == one
 
 
-def test_a_cut_letter_says_so() -> None:
-    whole = letter("t", 0, bytes(MAX_VALUE_BYTES + 5))
+def test_a_truncated_dead_letter_is_marked() -> None:
+    whole = dead_letter("t", 0, bytes(MAX_VALUE_BYTES + 5))
     cut = dead_letter_of(dead_letter_headers(whole), b"key", bytes(MAX_VALUE_BYTES))
     assert (cut.original_size, cut.original_key_size, cut.whole) == (MAX_VALUE_BYTES + 5, None, False)
     position = whole.record.position
@@ -38,7 +38,7 @@ def test_a_cut_letter_says_so() -> None:
 
 
 def test_foreign_headers_are_refused() -> None:
-    headers = dead_letter_headers(letter("t", 0, b"v"))
+    headers = dead_letter_headers(dead_letter("t", 0, b"v"))
     with pytest.raises(DataError, match=r"expected a header 'source_topic' of a dead letter, found \['mine'\]"):
         dead_letter_of([("mine", b"1")], None, b"v")
     with pytest.raises(DataError, match="expected numbers"):
@@ -47,11 +47,11 @@ def test_foreign_headers_are_refused() -> None:
 
 def test_sqlite_reader(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    check_dead_letters(DeadLettersUnderTest(SqliteStore(path), SqliteStore(path), "t"))
+    check_dead_letters(DeadLettersUnderTest(SqliteStore(path), SqliteReader(path), "t"))
 
 
 @pytest.fixture(name="run")
-def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WindowRun:
+def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunCommand:
     """The command line over an embedded store that holds the samples."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("STREAM_AD__")]:
@@ -62,18 +62,18 @@ def fixture_run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: 
 
     def run(*args: object) -> tuple[int, str, str]:
         code = cli.run(["dlq", *map(str, args)])
-        told = capfd.readouterr()
-        return code, told.out, told.err
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
 
     return run
 
 
-def test_list_counts_all_and_shows_the_last(run: WindowRun) -> None:
+def test_list_counts_all_and_shows_the_last(run: RunCommand) -> None:
     code, out, err = run("list", "--limit", 3, "--json")
-    told = json.loads(out)
+    listed = json.loads(out)
     assert (code, err) == (0, "")
-    assert told["counts"] == {"broken_json": 201, "too_big": 10, "empty": 4, "unknown_channel": 2, "not_utf8": 1}
-    assert [one["offset"] for one in told["letters"]] == [507, 508, 509]
+    assert listed["counts"] == {"broken_json": 201, "too_big": 10, "empty": 4, "unknown_channel": 2, "not_utf8": 1}
+    assert [one["offset"] for one in listed["letters"]] == [507, 508, 509]
     code, out, _ = run("list", "--reason", "unknown_channel")
     assert code == 0
     assert out.count("unknown_channel") == 3
@@ -85,12 +85,12 @@ def test_list_counts_all_and_shows_the_last(run: WindowRun) -> None:
     assert run("list", "--reason", "none_such")[1] == "no dead letters\n"
 
 
-def test_show_gives_everything(run: WindowRun, tmp_path: Path) -> None:
+def test_show_gives_everything(run: RunCommand, tmp_path: Path) -> None:
     code, out, _ = run("show", "t", 0, 4, "--json")
-    told = json.loads(out)
+    listed = json.loads(out)
     assert code == 0
-    assert told["problems"] == [{"reason": "unknown_channel", "detail": detail} for detail in "ab"]
-    assert (told["key"], told["value"], told["size"], told["whole"]) == ("key", "{}", 2, True)
+    assert listed["problems"] == [{"reason": "unknown_channel", "detail": detail} for detail in "ab"]
+    assert (listed["key"], listed["value"], listed["size"], listed["whole"]) == ("key", "{}", 2, True)
     code, out, _ = run("show", "t", 1, 1)
     assert "fffe00" in out.splitlines()
     assert "Größe" in out
@@ -102,10 +102,10 @@ def test_show_gives_everything(run: WindowRun, tmp_path: Path) -> None:
     assert (tmp_path / "record.bin").read_bytes() == b"\xff\xfe\x00"
 
 
-def test_bytes_that_would_steer_a_terminal_are_not_printed(run: WindowRun, tmp_path: Path) -> None:
+def test_bytes_that_would_steer_a_terminal_are_not_printed(run: RunCommand, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / ".stream_ad" / "store.db")
     body = b"\x1b]0;owned\x07{}"
-    record = SourceRecord(replace(letter("evil", 0, b"").record.position, topic="evil"), 0, b"\x1b[2Jkey", body)
+    record = SourceRecord(replace(dead_letter("evil", 0, b"").record.position, topic="evil"), 0, b"\x1b[2Jkey", body)
     store.write(Outputs(dead_letters=[DeadLetter(record, "broken_json", "why")]))
     store.close()
     listed, shown = run("list", "--topic", "evil")[1], run("show", "evil", 0, 0)[1]
@@ -118,13 +118,13 @@ def test_bytes_that_would_steer_a_terminal_are_not_printed(run: WindowRun, tmp_p
 @pytest.mark.parametrize(
     ("args", "code", "text"),
     [
-        (("show", "t", 0, 999), 1, "no dead letter came from t:0:999"),
+        (("show", "t", 0, 999), 1, "no dead letter from t:0:999"),
         (("show", "t", 0, 4, "--raw", "no/such/file"), 1, "no/such/file cannot be written"),
         (("list", "--start", "tomorrow"), 2, "--start: expected a time"),
         (("replay",), 2, "kafka.bootstrap is not set"),
     ],
 )
-def test_what_is_wrong_is_one_line(run: WindowRun, args: tuple[object, ...], code: int, text: str) -> None:
-    told = run(*args)
-    assert (told[0], told[1], told[2].count("\n")) == (code, "", 1)
-    assert text in told[2]
+def test_what_is_wrong_is_one_line(run: RunCommand, args: tuple[object, ...], code: int, text: str) -> None:
+    found, out, err = run(*args)
+    assert (found, out, err.count("\n")) == (code, "", 1)
+    assert text in err

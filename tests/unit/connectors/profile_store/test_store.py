@@ -74,7 +74,7 @@ def test_a_foreign_or_damaged_profile_is_refused(tmp_path: Path, damage: Callabl
         store.load("s", "universal")
 
 
-def test_saving_again_mends_lost_arrays(tmp_path: Path) -> None:
+def test_saving_again_restores_lost_arrays(tmp_path: Path) -> None:
     store, folder = saved(tmp_path)
     (folder / "v1.safetensors").write_bytes(b"")
     store.save(profile(), promote=False)
@@ -117,7 +117,7 @@ def test_loaded_arrays_can_be_written_to(tmp_path: Path) -> None:
     assert all(array.flags.writeable for array in loaded.fitted.arrays.values())
 
 
-def test_names_lead_nowhere_and_come_back() -> None:
+def test_path_names_are_harmless_and_reversible() -> None:
     names = [path_name(name) for name in NAMES]
     assert len({name.lower() for name in names}) == len(names)
     for text, name in zip(NAMES, names, strict=True):

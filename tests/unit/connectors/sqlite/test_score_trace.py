@@ -24,7 +24,7 @@ BOUNDS = st.sampled_from([0, END_NS]) | TIMES
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(held=SLOTS, start_ns=BOUNDS, stop_ns=BOUNDS, max_points=st.integers(2, 70))
-def test_the_line_of_any_slots(
+def test_the_trace_of_any_slots_equals_the_reference(
     tmp_path: Path, held: dict[int, float], start_ns: int, stop_ns: int, max_points: int
 ) -> None:
     times = sorted(held)
@@ -36,10 +36,10 @@ def test_the_line_of_any_slots(
         store.write(Outputs(scores=[written, batch("other", [1, 2, 3])]))
         inside = [time_ns for time_ns in times if start_ns <= time_ns < stop_ns]
         scored = {time_ns: held[time_ns] for time_ns in inside if not math.isnan(held[time_ns])}
-        expect_trace(store.score_trace("s", start_ns, stop_ns, max_points=max_points), scored, max_points)
+        expect_trace(store.reader.score_trace("s", start_ns, stop_ns, max_points=max_points), scored, max_points)
         extent = ScoreExtent(len(inside), inside[0], inside[-1]) if inside else None
-        assert store.score_extent("s", start_ns, stop_ns) == extent
-        paged = [int(t) for page in store.score_pages("s", start_ns, stop_ns) for t in page.event_time_ns]
+        assert store.reader.score_extent("s", start_ns, stop_ns) == extent
+        paged = [int(t) for page in store.reader.score_pages("s", start_ns, stop_ns) for t in page.event_time_ns]
         assert paged == inside
     finally:
         store.close()

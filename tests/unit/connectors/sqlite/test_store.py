@@ -44,43 +44,43 @@ def test_a_reader_follows_a_writing_process_and_survives_its_kill(tmp_path: Path
     store = SqliteStore(path)
     seen = []
     for _ in range(50):
-        counts = store.score_counts()
+        counts = store.reader.score_counts()
         assert counts["s"] == counts["t"]
         assert counts["s"] % 2 == 0
-        assert len(slots(store.scores("s", 0, FAR_NS))) >= counts["s"]
+        assert len(slots(store.reader.scores("s", 0, FAR_NS))) >= counts["s"]
         seen.append(counts["s"])
     worker.kill()
     worker.join()
     assert seen == sorted(seen)
-    counts = store.score_counts()
-    assert counts["s"] == counts["t"] == len(slots(store.scores("s", 0, FAR_NS)))
+    counts = store.reader.score_counts()
+    assert counts["s"] == counts["t"] == len(slots(store.reader.scores("s", 0, FAR_NS)))
     store.write(Outputs(scores=[batch("s", times(1, -1))]))
-    assert store.score_counts()["s"] == counts["s"] + 1
+    assert store.reader.score_counts()["s"] == counts["s"] + 1
     store.close()
 
 
 def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "store.db"
     written = batch("s", times(3), missing=True)
-    letter = DeadLetter(SourceRecord(SourcePosition("t", 1, 2), 3, None, b"\xff"), "not_json", "why")
+    dead_letter = DeadLetter(SourceRecord(SourcePosition("t", 1, 2), 3, None, b"\xff"), "not_json", "why")
     store = SqliteStore(path)
     opened = alert(PROMISES, "1", "s", AlertState.OPEN)
-    store.write(Outputs([written], [opened], [letter, letter], [status("s", 20)]))
+    store.write(Outputs([written], [opened], [dead_letter, dead_letter], [status("s", 20)]))
     store.close()
     store.close()
     again = SqliteStore(path)
-    assert slots(again.scores("s", 0, FAR_NS)) == slots([written])
-    assert again.alerts(None, 0, FAR_NS) == [opened]
-    assert again.dead_letters() == [letter]
-    assert again.statuses() == [status("s", 20)]
-    assert again.score_counts() == {"s": 3}
+    assert slots(again.reader.scores("s", 0, FAR_NS)) == slots([written])
+    assert again.reader.alerts(None, 0, FAR_NS) == [opened]
+    assert list(again.reader.read_dead_letters()) == [dead_letter]
+    assert again.reader.statuses() == [status("s", 20)]
+    assert again.reader.score_counts() == {"s": 3}
     again.close()
 
 
 def test_open_bounds_beyond_int64(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "store.db")
     store.write(Outputs(scores=[batch("s", times(2))]))
-    assert len(store.scores("s", -(2**70), 2**70)[0]) == 2
+    assert len(store.reader.scores("s", -(2**70), 2**70)[0]) == 2
     store.close()
 
 
@@ -89,8 +89,8 @@ def test_an_infinite_peak_and_no_channels(tmp_path: Path) -> None:
     odd = replace(alert(PROMISES, "1", "s", AlertState.OPEN), peak_score=float("inf"), channels=())
     bare = batch("s", times(2), channels=())
     store.write(Outputs(scores=[bare], alerts=[odd]))
-    assert store.alerts("s", 0, FAR_NS) == [odd]
-    assert slots(store.scores("s", 0, FAR_NS)) == slots([bare])
+    assert store.reader.alerts("s", 0, FAR_NS) == [odd]
+    assert slots(store.reader.scores("s", 0, FAR_NS)) == slots([bare])
     store.close()
 
 
@@ -132,26 +132,26 @@ def test_a_held_lock_is_unavailable_and_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="another process") as caught:
         store.write(Outputs(scores=[batch("s", times(2))]))
     assert caught.value.retry_after_s
-    assert store.scores("s", 0, FAR_NS) == []
+    assert store.reader.scores("s", 0, FAR_NS) == []
     other.execute("ROLLBACK")
     store.write(Outputs(scores=[batch("s", times(2))]))
-    assert store.score_counts() == {"s": 2}
+    assert store.reader.score_counts() == {"s": 2}
     other.close()
     store.close()
 
 
 def test_a_full_disk_is_unavailable_and_writes_nothing(tmp_path: Path) -> None:
-    """The whole call is taken back, the ids it gave out too; with room again the same call succeeds."""
+    """The whole call is rolled back, its new ids too; with free space the same call succeeds."""
     store = SqliteStore(tmp_path / "store.db")
     pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
     store._writer.execute(f"PRAGMA max_page_count = {pages + 3}")
     outputs = Outputs(scores=[batch("a", times(2)), batch("b", times(5000))])
     with pytest.raises(UnavailableError, match="full"):
         store.write(outputs)
-    assert store.score_counts() == {}
+    assert store.reader.score_counts() == {}
     store._writer.execute("PRAGMA max_page_count = 1000000")
     store.write(outputs)
-    assert store.score_counts() == {"a": 2, "b": 5000}
+    assert store.reader.score_counts() == {"a": 2, "b": 5000}
     store.close()
 
 
@@ -169,8 +169,8 @@ def test_two_threads_read_while_one_writes(tmp_path: Path) -> None:
     def read() -> None:
         try:
             for _ in range(30):
-                store.scores("s", 0, FAR_NS)
-                store.score_counts()
+                store.reader.scores("s", 0, FAR_NS)
+                store.reader.score_counts()
         except (sqlite3.Error, ValueError) as error:
             failures.append(error)
 
@@ -182,11 +182,11 @@ def test_two_threads_read_while_one_writes(tmp_path: Path) -> None:
     for reader in readers:
         reader.join()
     assert failures == []
-    assert store.score_counts() == {"s": 300}
+    assert store.reader.score_counts() == {"s": 300}
     store.close()
 
 
-def test_a_row_costs_its_floats(tmp_path: Path) -> None:
+def test_a_row_takes_little_more_than_its_floats(tmp_path: Path) -> None:
     """2,000 slots of 38 channels: 760 bytes of floats each, under 1,000 on disk."""
     path = tmp_path / "store.db"
     store = SqliteStore(path)

@@ -34,7 +34,7 @@ def test_a_beat_of_another_shape_and_equal_size_scores_high() -> None:
     assert shape.max() > 2 * size[192:224].max()
 
 
-def test_the_nearest_is_the_obvious_one() -> None:
+def test_the_nearest_subsequence_is_found() -> None:
     rng = np.random.default_rng(0)
     history, later = rng.standard_normal(300), rng.standard_normal(STEPS)
     history[100:105] = np.nan

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from river.anomaly import HalfSpaceTrees
 from sklearn.ensemble import IsolationForest
-from stream_ad_models.baselines.hst import HalfSpaceScorer
-from stream_ad_models.baselines.iforest import IsolationForestScorer
-from stream_ad_models.baselines.trees import STEPS, Trees, features
+from stream_ad_models.baselines.trees import STEPS, HalfSpaceScorer, IsolationForestScorer, Trees, features
 
 
 def _rows(n: int = 400, width: int = 6, seed: int = 0) -> np.ndarray:

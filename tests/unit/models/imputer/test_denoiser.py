@@ -189,7 +189,7 @@ def test_sampler_reaches_a_known_gaussian_at_second_order() -> None:
 
 
 @pytest.mark.parametrize(("period", "width"), [(9.0, 16), (12.0, 8), (18.0, 16), (23.5, 32)])
-def test_echo_carries_a_period_through_a_gap(period: float, width: int) -> None:
+def test_autocorrelation_continues_a_period_through_a_gap(period: float, width: int) -> None:
     cycles = torch.arange(128) / period + torch.linspace(0, 0.9, 4)[:, None]
     values = torch.sin(2 * torch.pi * cycles)[..., None]
     mask = torch.from_numpy(stripe(128, width))[None, :, None].expand_as(values)
@@ -199,7 +199,7 @@ def test_echo_carries_a_period_through_a_gap(period: float, width: int) -> None:
     assert (given.guide[~mask] - hidden).square().mean() > 1.0
 
 
-def test_echo_matches_the_obvious_one() -> None:
+def test_autocorrelation_equals_the_reference() -> None:
     rng = np.random.default_rng(3)
     mask = torch.from_numpy(rng.random((5, 64, 2)) > 0.4)
     seen = torch.from_numpy(rng.standard_normal((5, 64, 2)).astype(np.float32)) * mask
@@ -224,7 +224,7 @@ def _naive_echo(seen: np.ndarray, mask: np.ndarray, guide: np.ndarray) -> np.nda
     return out
 
 
-def test_echo_with_no_lag_to_trust_is_the_guide() -> None:
+def test_autocorrelation_without_a_lag_is_the_guide() -> None:
     values = torch.randn(3, 128, 1)
     mask = torch.zeros(3, 128, 1, dtype=torch.bool)
     mask[:, ::40] = True
@@ -233,15 +233,15 @@ def test_echo_with_no_lag_to_trust_is_the_guide() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 7, 16, 128])
-def test_windows_masked_alike_are_conditioned_as_any_other(width: int) -> None:
+def test_shared_mask_conditions_equal_the_general_ones(width: int) -> None:
     values = torch.randn(6, 128, 3).cumsum(dim=1)
     values[1] = 4.0
     values[2, 40] = 1000.0
     mask = torch.from_numpy(~stripe(128, width))
     given = condition(values, mask[None, :, None].expand_as(values))
-    alike = condition_shared_mask(values, mask)
+    shared = condition_shared_mask(values, mask)
     for name in ("values", "mask", "guide", "autocorrelation", "centre", "scale"):
-        assert torch.allclose(getattr(given, name), getattr(alike, name).expand_as(getattr(given, name)), atol=1e-4), (
+        assert torch.allclose(getattr(given, name), getattr(shared, name).expand_as(getattr(given, name)), atol=1e-4), (
             name
         )
 

@@ -1,4 +1,4 @@
-"""The imputers: better than the obvious, the same in any batch, finite on anything, honest about their width."""
+"""The imputers: better than interpolation, batch independent, always finite, with calibrated intervals."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stream_ad_models.imputer.group import GroupImputer
-from stream_ad_models.imputer.imputer import DEFAULT_WEIGHTS, UniversalImputer
+from stream_ad_models.imputer.imputer import DEFAULT_WEIGHTS, GroupImputer, UniversalImputer
 from stream_ad_models.imputer.masks import stripe
 from stream_ad_models.pretraining.group import train_group
 from stream_ad_models.pretraining.pretrain import main
 from stream_ad_models.pretraining.synthetic import synthetic_series, synthetic_windows
-from stream_ad_models.research.conditional import impute_masked, sample
+from stream_ad_models.research.sampler import impute_masked, sample
 
 from stream_ad.errors import DataError, ModelError
 
-GRATINGS = (1, 16)
+STRIPES = (1, 16)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def _sines(period: float, channels: int = 4) -> np.ndarray:
 
 
 def _linear(windows: np.ndarray, width: int) -> np.ndarray:
-    """Every point interpolated from the other band of its grating, the obvious way."""
+    """Reference: every point interpolated from the other stripes of its mask."""
     out = np.empty_like(windows)
     steps = np.arange(windows.shape[1])
     for mask in (stripe(len(steps), width), ~stripe(len(steps), width)):
@@ -62,13 +61,13 @@ def test_held_out_sine_beats_interpolation_and_zero(imputer: UniversalImputer, p
     assert error < 0.5 * _mse(windows, np.zeros_like(windows))
 
 
-@pytest.mark.parametrize("width", GRATINGS)
+@pytest.mark.parametrize("width", STRIPES)
 def test_normal_series_beat_interpolation(imputer: UniversalImputer, normal: np.ndarray, width: int) -> None:
     error = _mse(normal, imputer.impute(normal, stripe=width).mean)
     assert error < 0.92 * _mse(normal, _linear(normal, width))
 
 
-@pytest.mark.parametrize("width", GRATINGS)
+@pytest.mark.parametrize("width", STRIPES)
 def test_results_do_not_depend_on_the_batch(imputer: UniversalImputer, normal: np.ndarray, width: int) -> None:
     windows = normal[:300].reshape(100, 3, 128).transpose(0, 2, 1).copy()
     windows[::7, 20:50, 1] = np.nan
@@ -110,7 +109,7 @@ def test_a_reading_never_reaches_its_own_imputation(imputer: UniversalImputer, n
     assert np.allclose(before.std[:, 37], after.std[:, 37], rtol=1e-4)
 
 
-@pytest.mark.parametrize("width", GRATINGS)
+@pytest.mark.parametrize("width", STRIPES)
 def test_level_moves_the_imputation_with_it(imputer: UniversalImputer, normal: np.ndarray, width: int) -> None:
     """A series that settles on another level is still normal: its errors must not grow."""
     before, after = imputer.impute(normal[:50], stripe=width), imputer.impute(normal[:50] + 6, stripe=width)
@@ -146,10 +145,10 @@ def test_missing_stretch_of_a_sine_is_found_again(imputer: UniversalImputer) -> 
 def test_bands_hold_what_they_promise(imputer: UniversalImputer, normal: np.ndarray) -> None:
     errors = np.abs(np.concatenate([imputer.standard_errors(normal, width) for width in (1, 4, 16)]))
     for coverage in (0.5, 0.9, 0.99):
-        held = np.mean(errors < imputer.band_factor(coverage))
+        held = np.mean(errors < imputer.interval_factor(coverage))
         assert held == pytest.approx(coverage, abs=0.06 if coverage < 0.9 else 0.04)
     with pytest.raises(ValueError, match="between 0 and 1, found 1"):
-        imputer.band_factor(1.0)
+        imputer.interval_factor(1.0)
 
 
 def test_samples_spread_as_the_head_says(imputer: UniversalImputer, normal: np.ndarray) -> None:
@@ -184,7 +183,7 @@ def test_wrong_windows_say_expected_and_found(imputer: UniversalImputer) -> None
         impute_masked(imputer, np.zeros((1, 128, 1), dtype=np.float32), np.ones((1, 128, 2), dtype=np.bool_))
 
 
-def test_packaged_card_tells_where_the_weights_come_from(imputer: UniversalImputer) -> None:
+def test_packaged_card_records_the_training(imputer: UniversalImputer) -> None:
     card = json.loads(DEFAULT_WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
     assert {"seed", "steps", "data", "loss", "versions", "date", "sha256", "config", "temperature"} <= card.keys()
     assert imputer.version == card["sha256"][:12]
@@ -225,7 +224,7 @@ def test_pretraining_writes_weights_that_load(tmp_path: Path, capsys: pytest.Cap
 
 
 def _tied(seed: int, rows: int = 900) -> np.ndarray:
-    """Three noisy channels that say the same thing: only the ties between them tell where a hidden one is."""
+    """Three noisy channels that say the same thing: a hidden one can be found only from the others."""
     rng = np.random.default_rng(seed)
     common = rng.standard_normal((rows, 1))
     return (common * [1, -1, 1] + 0.1 * rng.standard_normal((rows, 3))).astype(np.float32)

@@ -14,7 +14,7 @@ from stream_ad_models.imputer.masks import (
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 7, 16, 32, 64])
-def test_complementary_gratings_make_every_step_a_target_once(width: int) -> None:
+def test_complementary_stripes_make_every_step_a_target_once(width: int) -> None:
     observed = np.ones(128, dtype=np.bool_)
     targets = [observed & ~cond for cond in complementary_stripes(128, width)]
     assert (targets[0] ^ targets[1]).all()
@@ -39,8 +39,8 @@ def test_impossible_width_says_expected_and_found(width: int) -> None:
 
 
 def _longest_hidden_run(mask: np.ndarray) -> int:
-    edges = np.flatnonzero(np.diff(np.concatenate([[1], mask.astype(int), [1]])))
-    return int((edges[1::2] - edges[::2]).max(initial=0))
+    bounds = np.flatnonzero(np.diff(np.concatenate([[1], mask.astype(int), [1]])))
+    return int((bounds[1::2] - bounds[::2]).max(initial=0))
 
 
 def test_training_masks_hold_every_kind() -> None:

@@ -1,4 +1,4 @@
-"""The window memory equals its naive twin, grows by its rule, survives a round trip, keeps its promises."""
+"""The window memory equals its reference, admits windows by its rule, and survives a round trip."""
 
 from __future__ import annotations
 
@@ -39,49 +39,49 @@ def read(memory: WindowMemory, later: NDArray[np.float32]) -> MemoryDistance:
 
 @pytest.mark.parametrize("missing", [0.0, 0.3, 0.45])
 @pytest.mark.parametrize("length", LENGTHS)
-def test_equals_the_naive_twin(length: int, missing: float) -> None:
+def test_memory_equals_the_reference(length: int, missing: float) -> None:
     history, later = rows(320, missing=missing), rows(160, seed=1, missing=missing)
     later[40:120, 1] = np.nan
     later[80:160] = np.nan
     memory, held_out = WindowMemory.fit(FAMILY, history, HOP, capacity=1000)
     naive = NaiveMemory(history, length, HOP)
     at = memory.lengths.index(length)
-    np.testing.assert_allclose(memory.edge[at], naive.edge, rtol=1e-4)
+    np.testing.assert_allclose(memory.held_out_max[at], naive.held_out_max, rtol=1e-4)
     np.testing.assert_allclose(held_out.log_ratio[:, at], naive.held_out(), atol=1e-3)
     np.testing.assert_allclose(read(memory, later).log_ratio[:, at], naive.read(later), atol=1e-3)
 
 
 @pytest.mark.parametrize("cuts", [(), (7, 30, 31)])
 @pytest.mark.parametrize("length", LENGTHS)
-def test_growing_equals_the_naive_twin_however_the_stream_is_cut(length: int, cuts: tuple[int, ...]) -> None:
+def test_online_memory_equals_the_reference_for_any_cut_of_the_stream(length: int, cuts: tuple[int, ...]) -> None:
     gap, span = 3, 9
     history, later = rows(320), rows(480, seed=1, missing=0.05)
     memory = fitted(320)
     naive = NaiveMemory(history, length, HOP)
-    recent, said = memory.recent(gap, span), []
-    edges = [0, *cuts, len(later) // HOP]
-    for first, stop in pairwise(edges):
+    online, distances = memory.online(gap, span), []
+    cuts_at = [0, *cuts, len(later) // HOP]
+    for first, stop in pairwise(cuts_at):
         begin = max(first - memory.reach_blocks, 0) * HOP
-        reading = memory.read(later[begin : stop * HOP], stop - first, recent)
-        said.append(reading.log_ratio[:, memory.lengths.index(length)])
-    expected = naive.read_growing(later, gap, span, admitted=0.5)
-    np.testing.assert_allclose(np.concatenate(said), expected, atol=1e-3)
+        reading = memory.read(later[begin : stop * HOP], stop - first, online)
+        distances.append(reading.log_ratio[:, memory.lengths.index(length)])
+    expected = naive.read_with_online_memory(later, gap, span, admission=0.5)
+    np.testing.assert_allclose(np.concatenate(distances), expected, atol=1e-3)
     static = naive.read(later)
     assert (expected <= static + 1e-6).all()
     assert (expected < static - 0.1).any()
 
 
-def test_what_the_history_does_not_know_is_not_admitted() -> None:
+def test_windows_unlike_the_history_are_not_stored() -> None:
     memory = fitted(320)
     quiet = rows(320)
     strange = quiet.copy()
     strange[80:240] += 40.0  # a lasting anomaly stays one
-    recent = memory.recent(2, 30)
-    reading = memory.read(strange, len(strange) // HOP, recent)
+    online = memory.online(2, 30)
+    reading = memory.read(strange, len(strange) // HOP, online)
     assert (reading.log_ratio[20:28] > 1.0).all()
 
 
-def test_reading_block_by_block_is_reading_at_once() -> None:
+def test_distances_do_not_depend_on_block_size() -> None:
     memory = fitted()
     later = rows(240, seed=2)
     whole = read(memory, later)
@@ -92,7 +92,7 @@ def test_reading_block_by_block_is_reading_at_once() -> None:
         np.testing.assert_allclose(one.shares[0], whole.shares[block], rtol=1e-3, atol=1e-5)
 
 
-def test_shares_are_the_squared_ratio_and_name_the_channel() -> None:
+def test_shares_split_the_squared_ratio_by_channel() -> None:
     memory = fitted()
     later = rows(64, seed=2)
     later[:, 1] += 50
@@ -102,13 +102,13 @@ def test_shares_are_the_squared_ratio_and_name_the_channel() -> None:
     assert (found.shares[:, 0, 1] > 10 * found.shares[:, 0, 0]).all()
 
 
-def test_nothing_read_is_neutral() -> None:
+def test_windows_without_readings_are_neutral() -> None:
     silent = read(fitted(), np.full((40, 2), np.nan, np.float32))
     np.testing.assert_array_equal(silent.log_ratio, np.float32(NEUTRAL))
     assert not silent.shares.any()
 
 
-def test_half_filled_windows_are_read_and_emptier_ones_are_neutral() -> None:
+def test_windows_with_less_than_half_of_the_readings_are_neutral() -> None:
     memory, _ = WindowMemory.fit(dataclasses.replace(LEVELS, lengths=(64,)), rows(400), HOP, capacity=1000)
     found = read(memory, rows(64, seed=2))
     np.testing.assert_array_equal(found.log_ratio[:3, 0], np.float32(NEUTRAL))
@@ -128,14 +128,14 @@ def test_capacity_thins_the_memory_evenly() -> None:
     assert (held_out.log_ratio > np.log(1.1) + 1e-6).mean(axis=0) == pytest.approx(0.03, abs=0.005)
 
 
-def test_anomalies_in_the_history_are_not_taken_for_normal() -> None:
+def test_anomalies_in_the_history_are_not_stored() -> None:
     history, strange = rows(3200), rows(64, seed=2)
     strange[16:48] += 30.0
     clean, _ = WindowMemory.fit(FAMILY, history, HOP, capacity=1000)
     for at in (700, 1500, 2300):  # 96 of 3,200 rows
         history[at : at + 32] += 30.0
     dirty, _ = WindowMemory.fit(FAMILY, history, HOP, capacity=1000)
-    np.testing.assert_allclose(dirty.edge[0], clean.edge[0], rtol=0.5)
+    np.testing.assert_allclose(dirty.held_out_max[0], clean.held_out_max[0], rtol=0.5)
     assert read(clean, strange).log_ratio[3:5, 0].min() > 1.0
     assert read(dirty, strange).log_ratio[3:5, 0].min() > 0.3
 
@@ -169,6 +169,6 @@ def test_normaliser() -> None:
         Normaliser.fit(np.full((50, 2), np.nan, np.float32))
 
 
-def test_a_series_of_flags_alone_is_scored() -> None:
-    flags = np.stack([np.arange(50) % 2, np.zeros(50)], axis=1).astype(np.float32)
-    np.testing.assert_array_equal(Normaliser.fit(flags).scored, [True, True])
+def test_binary_channels_are_scored_where_there_are_no_others() -> None:
+    binary = np.stack([np.arange(50) % 2, np.zeros(50)], axis=1).astype(np.float32)
+    np.testing.assert_array_equal(Normaliser.fit(binary).scored, [True, True])

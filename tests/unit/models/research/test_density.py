@@ -9,10 +9,16 @@ import pytest
 import torch
 from stream_ad_models.imputer.conditioning import condition
 from stream_ad_models.imputer.imputer import UniversalImputer
-from stream_ad_models.research.density import log_density, random_signs
-from stream_ad_models.research.loss_sum import denoising_losses, log_levels, loss_sum
 from stream_ad_models.research.sampler import Denoise, denoiser_of
-from stream_ad_models.research.score_norm import score, score_squares
+from stream_ad_models.research.scores import (
+    denoising_losses,
+    log_density,
+    log_levels,
+    loss_sum,
+    random_signs,
+    score,
+    score_squares,
+)
 from torch import Tensor
 
 STEPS = 24
@@ -107,7 +113,7 @@ def test_density_error_falls_with_the_square_of_the_step() -> None:
 def test_density_of_the_hidden_part_given_the_visible() -> None:
     """log p(hidden | visible) = log p(all) - log p(visible); visible points neither move nor count."""
     path = _paths(1, seed=3)
-    copies = path.repeat(200, 1, 1)  # each with a probe of its own
+    copies = path.repeat(200, 1, 1)  # each with its own probe
     hidden = torch.zeros(SHAPE, dtype=torch.float64)
     hidden[:, 8:16] = 1.0
     out, seen = slice(8, 16), [*range(8), *range(16, STEPS)]

@@ -44,19 +44,16 @@ def test_map_of_one_pass_is_the_imputers_squared_error() -> None:
     seen: list[np.ndarray] = []
     scorer = FamilyScorer(FAMILIES["imputation"], imputer)
     session = scorer.open(scorer.fit(np.tile(rows, (3, 1))).arrays)
-    seen.append(session.errors(rows.astype(np.float64), 127).maps[0])
+    seen.append(session.errors(rows.astype(np.float64), 127).squares[0])
     expected = np.square(rows - imputer.impute(rows[None], stripe=1).mean[0])
     assert np.allclose(seen[0], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_signed_map_is_counted_from_its_lowest_fitted_values() -> None:
-    def negative(_: object, view: object) -> object:
-        return view.truth - 7.0  # type: ignore[attr-defined]
-
-    family = Family("negative", 1, negative, stripe=None, signed=True)  # type: ignore[arg-type]
+    family = Family("negative", 1, lambda view: view.truth - 7.0, stripe=None, signed=True)
     rows = np.random.default_rng(2).standard_normal((512, 1)).astype(np.float32)
     scorer = FamilyScorer(family, UniversalImputer.load())
     session = scorer.open(scorer.fit(rows).arrays)
-    found = session.errors(rows[:128].astype(np.float64), 127).maps[0]
+    found = session.errors(rows[:128].astype(np.float64), 127).squares[0]
     assert found.min() == 0
     assert 0.9 < (found > 0).mean() < 1

@@ -1,4 +1,4 @@
-"""Injected anomalies: where they are said to be, nowhere else, seeded, and of their kind."""
+"""Injected anomalies: only where the label is, seeded, and of their kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEPS, CHANNELS = 1200, 12
 
 @pytest.fixture(scope="module")
 def rows() -> np.ndarray:
-    """Waves of several periods with noise, a copy of the first among them, a flag, a constant and missing readings."""
+    """Noisy waves of several periods, a copy of the first, a binary channel, a constant, and missing readings."""
     rng = np.random.default_rng(5)
     time = np.arange(STEPS)
     waves = [np.sin(2 * np.pi * time / period) for period in (20, 33, 47, 60, 75, 90, 110, 130, 160)]
@@ -36,12 +36,12 @@ def test_only_the_segment_and_the_channels_named_change(rows: np.ndarray, kind: 
     assert not different[:, ~channels].any()
     assert different[:, channels].any(axis=0).all()
     assert np.array_equal(np.isnan(changed), np.isnan(rows))
-    edges = np.flatnonzero(np.diff(label.astype(int), prepend=0, append=0))
-    assert len(edges) == 2
+    bounds = np.flatnonzero(np.diff(label.astype(int), prepend=0, append=0))
+    assert len(bounds) == 2
     shortest, longest = (1, 3) if kind == "spike" else (8, 200)
-    assert shortest <= edges[1] - edges[0] <= longest
+    assert shortest <= bounds[1] - bounds[0] <= longest
     assert 1 <= channels.sum() <= 2  # a quarter of ten that move
-    assert not channels[10:].any()  # neither the flag nor the constant
+    assert not channels[10:].any()  # neither the binary channel nor the constant
 
 
 @pytest.mark.parametrize("kind", KINDS)

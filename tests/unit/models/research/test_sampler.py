@@ -7,8 +7,8 @@ import pytest
 import torch
 from stream_ad_models.imputer.conditioning import condition
 from stream_ad_models.imputer.denoiser import Denoiser, DenoiserConfig
-from stream_ad_models.research.guided import feature_distance, features, guided_reconstruction
 from stream_ad_models.research.sampler import Denoise, dpm_solver_2m, heun, sample_targets, sigma_schedule
+from stream_ad_models.research.scores import feature_distance, features, guided_reconstruction
 from torch import Tensor
 
 
@@ -90,7 +90,7 @@ def test_guidance_leaves_what_the_denoiser_knows() -> None:
     assert torch.allclose(found, clean, atol=1e-5)
 
 
-def test_features_tell_windows_apart_patch_by_patch() -> None:
+def test_features_distinguish_windows_by_patch() -> None:
     torch.manual_seed(0)
     model = Denoiser(DenoiserConfig())
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Flags: what they do is scored by its surprise, and named."""
+"""Binary channels: their steps are scored by surprise, and get attribution."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from stream_ad_models.scorer.binary_channels import (
     BinaryChannelState,
-    flag_ends,
-    flag_states,
+    binary_ends,
+    binary_states,
     held_out_surprise,
     step_surprise,
 )
@@ -38,7 +38,7 @@ def states_of(column: list[float], like: list[float]) -> list[int]:
     normaliser = normaliser_of(history)
     assert list(normaliser.scored) == [False, True]
     rows = np.array([column, column], np.float32).T
-    return [int(each) for each in flag_states(normaliser.apply(rows)[:, :1], flag_ends(normaliser))[:, 0]]
+    return [int(each) for each in binary_states(normaliser.apply(rows)[:, :1], binary_ends(normaliser))[:, 0]]
 
 
 @pytest.mark.parametrize("like", [[0, 0, 1, 0, 1, 1], [0, 0, 0, 0, 0, 0]])
@@ -46,7 +46,7 @@ def test_states_are_zero_one_and_missing(like: list[float]) -> None:
     assert states_of([0, 1, float("nan")], like) == [0, 1, 3]
 
 
-def test_a_reading_that_is_neither_is_a_state_of_its_own() -> None:
+def test_other_values_are_a_third_state() -> None:
     assert states_of([0, 0.5, 2, -1, 1], [0, 0, 1, 0, 1, 1]) == [0, 2, 2, 2, 1]
 
 
@@ -58,7 +58,7 @@ def test_surprise_is_minus_the_log_of_the_share_among_steps_from_the_same_state(
     assert steps[0, 0, 2] == pytest.approx(-np.log((0.5 / 3) / 7.5))
 
 
-def test_staying_in_a_state_never_seen_says_nothing_nor_does_a_missing_reading() -> None:
+def test_staying_in_an_unseen_state_and_missing_readings_have_no_surprise() -> None:
     steps = step_surprise(np.zeros((100, 1), np.int64))
     assert steps[0, 0, 1] > 5
     assert steps[0, 1, 1] == steps[0, 2, 2] == 0
@@ -66,27 +66,27 @@ def test_staying_in_a_state_never_seen_says_nothing_nor_does_a_missing_reading()
     assert not steps[0, :, 3].any()
 
 
-def test_a_channel_that_was_never_read_says_nothing() -> None:
+def test_a_channel_without_readings_has_no_surprise() -> None:
     assert not step_surprise(np.full((100, 1), 3)).any()
 
 
-def test_halves_are_read_by_each_other() -> None:
+def test_held_out_surprise_uses_the_other_half() -> None:
     states = np.concatenate([np.zeros(50, np.int64), np.arange(50) % 2])[:, None]
-    said = held_out_surprise(states)
-    assert said[:50].max() < said[50:].max()  # the second half's changes were never seen in the first
+    surprise = held_out_surprise(states)
+    assert surprise[:50].max() < surprise[50:].max()  # the second half's changes were never seen in the first
 
 
-def test_pushed_window_by_window_or_at_once_a_track_says_the_same() -> None:
+def test_state_gives_equal_values_window_by_window() -> None:
     history, rows = plant(2000), plant(400, seed=1)
     rows[300, 2] = 1
     normaliser = normaliser_of(history)
-    flags = ~normaliser.scored
-    steps = step_surprise(flag_states(normaliser.apply(history)[:, flags], flag_ends(normaliser)))
-    z = normaliser.apply(rows)[:, flags]
+    binary = ~normaliser.scored
+    steps = step_surprise(binary_states(normaliser.apply(history)[:, binary], binary_ends(normaliser)))
+    z = normaliser.apply(rows)[:, binary]
     windows = np.stack([z[end - 128 : end] for end in range(128, 401, HOP)])
     whole, single = (BinaryChannelState(normaliser, steps, -4.0, HOP, 2) for _ in range(2))
-    for track in (whole, single):
-        track.clear(7)
+    for state in (whole, single):
+        state.clear(7)
     whole.push(windows)
     for window in windows:
         single.push(window[None])
@@ -105,16 +105,16 @@ def scored(rows: NDArray[np.float32], history: NDArray[np.float32]) -> ScoredSlo
         Window(padded[end + 1 - HOP : end + 1 - HOP + 128], end, max(end - 47, 0), max(end - 31, 0))
         for end in range(HOP - 1, len(rows), HOP)
     ]
-    told = scorer.score([(session, window) for window in windows])
+    scores = scorer.score([(session, window) for window in windows])
     return ScoredSlots(
         0,
-        np.concatenate([each.raw for each in told]),
-        *(np.concatenate([getattr(each, name) for each in told]) for name in ("expected", "lower", "upper")),
-        np.concatenate([each.attribution for each in told]),
+        np.concatenate([each.raw for each in scores]),
+        *(np.concatenate([getattr(each, name) for each in scores]) for name in ("expected", "lower", "upper")),
+        np.concatenate([each.attribution for each in scores]),
     )
 
 
-def test_a_fault_bit_never_set_before_raises_the_score_and_is_named() -> None:
+def test_an_unseen_fault_bit_raises_the_score_and_gets_attribution() -> None:
     history, rows = plant(3000), plant(640, seed=1)
     calm = scored(rows, history)
     rows[400, 2] = 1
@@ -125,12 +125,12 @@ def test_a_fault_bit_never_set_before_raises_the_score_and_is_named() -> None:
     np.testing.assert_array_equal(loud.raw[:300], calm.raw[:300])
 
 
-def test_a_bit_that_changes_as_it_always_did_is_hardly_named() -> None:
+def test_a_bit_with_its_usual_steps_gets_hardly_any_attribution() -> None:
     history, rows = plant(3000), plant(640, seed=1)
     assert scored(rows, history).attribution[:, 3].max() < 0.02
 
 
-def test_a_profile_without_what_its_flags_do_is_refused() -> None:
+def test_a_profile_without_binary_steps_is_refused() -> None:
     scorer = ImputationScorer(None)
     arrays = dict(scorer.fit(plant(1000)).arrays)
     del arrays["flags.steps"]
