@@ -204,7 +204,7 @@ class DetectorSettings(Section):
 
     scorer: str = Field(
         "universal",
-        description="universal or group (an imputer); "
+        description="universal or group (an imputer); gaussian (its closed form, sees ties between channels); "
         "baselines: memory, control, ar, seasonal, pca, kmeans, iforest, hst or matrixprofile (an extra); "
         "research, families of diffusion scores: imputation, imputation-16, imputation-scaled, "
         "density, loss-sum, loss-sum-masked, score-norm, score-norm-masked, ddad-signal, ddad-features",

@@ -62,6 +62,7 @@ FAMILIES = (
 SCORERS: Mapping[str, Callable[[Settings], Scorer]] = {
     "universal": _universal,
     "group": _group,
+    "gaussian": partial(_simple, "scorer.gaussian_scorer", "GaussianScorer"),
     "memory": partial(_simple, "scorer.imputation_scorer", "MemoryScorer"),
     "control": partial(_simple, "baselines.control", "ControlScorer"),
     "ar": partial(_simple, "baselines.ar", "ArScorer"),

@@ -20,6 +20,7 @@ from stream_ad_models.imputer.imputer import GroupImputer, UniversalImputer
 from stream_ad_models.imputer.intervals import NEUTRAL_INTERVALS
 from stream_ad_models.memory.features import LEVELS, SHAPE
 from stream_ad_models.research.families import FAMILIES, FamilyScorer
+from stream_ad_models.scorer.gaussian_scorer import GaussianScorer
 from stream_ad_models.scorer.imputation_scorer import ImputationScorer, MemoryScorer
 
 from stream_ad.errors import ConfigError, DataError, ModelError
@@ -43,6 +44,8 @@ MAKERS: dict[str, Callable[[], Scorer]] = {
     "universal": lambda: ImputationScorer(UniversalImputer.load()),
     "universal, hop 64": lambda: ImputationScorer(UniversalImputer.load(), hop_steps=64, delay_steps=64),
     "group": _group,
+    "gaussian": GaussianScorer,
+    "gaussian, at once": lambda: GaussianScorer(delay_steps=0),
     "memory": MemoryScorer,
     "ar": ArScorer,
     "seasonal": SeasonalScorer,
