@@ -18,10 +18,10 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from stream_ad_models.research.injection import inject
 
 from benchmarks.accuracy.harness import Result, build, filled, run
 from benchmarks.accuracy.trials import Trial, few_of_each, opened, readings, score_frames, split_of, with_readings
+from benchmarks.lib.injection import inject
 from stream_ad.errors import DataError
 from stream_ad.offline.accuracy import vus_pr
 

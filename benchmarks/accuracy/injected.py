@@ -4,7 +4,7 @@
 
 Series: at most 24, evenly spaced among those of DIR whose train part holds 1,500 rows or more, none labelled, and a
 channel with more than two different readings; their first 6,000 rows. The first 60% are fitted; the rest is scored
-once as it is and once for each kind of `stream_ad_models.research.injection`, an anomaly in every 400 rows, at
+once as it is and once for each kind of `benchmarks.lib.injection`, an anomaly in every 400 rows, at
 least 100 rows
 apart, with 512 fitted rows before it as a lead-in that is not measured. AP is of rows. Attribution: of the injected
 slots over the 99% quantile of the held-out scores, the share where an injected channel comes first, or among three.
@@ -25,7 +25,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from stream_ad_models.baselines.base import Arrays, ErrorFunction, Learned, PointErrors, PointwiseScorer
 from stream_ad_models.baselines.control import differences
-from stream_ad_models.research.injection import CONTEXTUAL, KINDS, inject, moving_channels
 
 from benchmarks.accuracy.harness import ROWS, Result, build, filled, run
 from benchmarks.accuracy.trials import (
@@ -38,6 +37,7 @@ from benchmarks.accuracy.trials import (
     score_frames,
     with_readings,
 )
+from benchmarks.lib.injection import CONTEXTUAL, KINDS, inject, moving_channels
 from stream_ad.errors import DataError
 from stream_ad.offline.accuracy import auc_pr
 from stream_ad.offline.backtest import Scored

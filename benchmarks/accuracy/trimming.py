@@ -2,7 +2,7 @@
 
     make bench-trimming DATA=DIR ARGS="[--seeds 2] [--trim 0.1] [--kinds level,drift]"
 
-Per series: known anomalies of all or some kinds (stream_ad_models.research.injection) are put into 0 ... 20%
+Per series: known anomalies of all or some kinds (benchmarks.lib.injection) are put into 0 ... 20%
 of the 128-step
 windows of the first 70% of its train part, and the group model is trained on that with and without trimming; then into
 the last 30%, where they are to be found. Score: squared errors under 16-step stripes over their channel's mean in the
@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 from stream_ad_models.imputer.imputer import DenoiserImputer
 from stream_ad_models.pretraining.group import train_group
-from stream_ad_models.research.injection import KINDS, inject
 from stream_ad_models.scorer.normaliser import Normaliser
 
 from benchmarks.accuracy.harness import Results, environment, parser_of, run
+from benchmarks.lib.injection import KINDS, inject
 from stream_ad.errors import DataError
 from stream_ad.offline.accuracy import auc_pr
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from stream_ad_models.research.injection import CONTEXTUAL, KINDS, inject, moving_channels
 
+from benchmarks.lib.injection import CONTEXTUAL, KINDS, inject, moving_channels
 from stream_ad.errors import DataError
 
 STEPS, CHANNELS = 1200, 12
