@@ -78,6 +78,17 @@ class Scorer(Protocol):
     (end_slot + 1 is a multiple of hop_steps). An implementation must guarantee that a slot's score is a function of
     the rows in the `lookback_steps` up to the end of the window that emits it: a fresh session that saw only these
     scores like one that saw the series from its start. A slot is emitted once `delay_steps` later slots are closed.
+
+    Examples
+    --------
+    >>> from stream_ad.settings import DetectorSettings, Settings
+    >>> from stream_ad.wiring import build_scorer
+    >>> scorer = build_scorer(Settings(detector=DetectorSettings(scorer="control")))
+    >>> history = np.random.default_rng(0).standard_normal((400, 2)).astype(np.float32)
+    >>> session = scorer.open(scorer.fit(history).arrays)
+    >>> window = Window(history[-scorer.window_steps :], end_slot=399, emit_from=352, emit_to=368)
+    >>> scorer.score([(session, window)])[0].raw.shape
+    (16,)
     """
 
     @property

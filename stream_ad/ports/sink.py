@@ -15,6 +15,19 @@ class Sink(Protocol):
 
     An implementation must be idempotent: after a restart it receives the same outputs again and must keep one copy.
     The caller uses one thread at a time.
+
+    Examples
+    --------
+    >>> class AlertPrinter:
+    ...     def write(self, outputs):
+    ...         for alert in outputs.alerts:
+    ...             print(alert.series, alert.state.value)
+    ...
+    ...     def close(self):
+    ...         pass
+    >>> isinstance(AlertPrinter(), Sink)
+    True
+    >>> AlertPrinter().write(Outputs())
     """
 
     def write(self, outputs: Outputs) -> None:
