@@ -29,6 +29,7 @@ from benchmarks.lib.episodes import Found, Scored, count_episodes, find_faults, 
 from benchmarks.lib.fault_kinds import KINDS, STRENGTHS, Fault, fault_schedule, put, robust_sd
 from benchmarks.lib.peers import PEERS
 from stream_ad.demo.plant import Plant
+from stream_ad.offline.accuracy import label_runs
 
 Float64 = NDArray[np.float64]
 
@@ -61,20 +62,11 @@ def normal_parts(data: Path, *, many: bool) -> Iterator[tuple[str, Float64]]:
         if path.parent.name.startswith("NAB") and test.exists():
             frame = pd.concat([frame, pd.read_parquet(test)], ignore_index=True)
         label = frame["label"].fillna(0).to_numpy() != 0 if "label" in frame else np.zeros(len(frame), np.bool_)
-        start, stop = longest_run(~label)
+        start, last = max(label_runs(~label), key=lambda run: run[1] - run[0], default=(0, -1))
         names = [name for name in frame if name not in ("timestamp", "label")]
-        rows = frame[names].to_numpy(np.float64)[start:stop][:MOST_ROWS]
+        rows = frame[names].to_numpy(np.float64)[start : last + 1][:MOST_ROWS]
         if len(rows) >= FEWEST_ROWS and (rows.shape[1] >= 8 if many else rows.shape[1] == 1):
             yield f"{path.parent.name}/{path.name.removesuffix('.train.parquet')}", rows
-
-
-def longest_run(normal: NDArray[np.bool_]) -> tuple[int, int]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], normal, [False]]).astype(np.int8)))
-    starts, stops = edges[::2], edges[1::2]
-    if not len(starts):
-        return 0, 0
-    best = int(np.argmax(stops - starts))
-    return int(starts[best]), int(stops[best])
 
 
 def moving(rows: Float64) -> NDArray[np.intp]:

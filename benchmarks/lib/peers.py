@@ -1,6 +1,7 @@
 """What a scorer is held against on faults: simple detectors of the field, each (fitted rows, rows) -> scores.
 
-All of them see the fitted rows and the rows up to the scored one; none sees a label. 1 = the method's own limit.
+None sees a label. `ridge` and `limits` fill missing readings, and scale channels that were constant in the fitted rows,
+with a look at all scored rows. 1 = the method's own limit.
 """
 
 from __future__ import annotations

@@ -120,7 +120,9 @@ class PointwiseScorer(WindowScorer, ABC):
         ]
         raw = session.combiner.raw([_log(part.sum(axis=1)) for part in parts])
         shares = attribution(np.sum(parts, axis=0).astype(np.float32), normaliser.scored)
-        return ScoredSlots(window.emit_from, raw, *_intervals(normaliser, errors, rows), shares)
+        return ScoredSlots(
+            window.emit_from, raw, *normaliser.intervals(errors.expected[rows], errors.std[rows]), shares
+        )
 
 
 class SeededScorer(PointwiseScorer):
@@ -129,22 +131,6 @@ class SeededScorer(PointwiseScorer):
     def __init__(self, seed: int = 0, *, hop_steps: int = HOP_STEPS, delay_steps: int = DELAY_STEPS) -> None:
         super().__init__(hop_steps=hop_steps, delay_steps=delay_steps)
         self.seed = seed
-
-
-def _intervals(
-    normaliser: Normaliser, errors: PointErrors, rows: NDArray[np.int64]
-) -> tuple[Float32, Float32, Float32]:
-    """expected, lower and upper of these rows; of channels that are not scored or never moved, those of the history."""
-    moving = normaliser.scored & ~normaliser.constant
-    inner = ~normaliser.constant[normaliser.scored]
-    shape = (len(rows), len(normaliser.scored))
-    expected, lower, upper = (
-        np.broadcast_to(each, shape).astype(np.float32) for each in (normaliser.centre, normaliser.low, normaliser.high)
-    )
-    mean, half = errors.expected[rows][:, inner], 1.645 * errors.std[rows][:, inner]
-    for out, z in ((expected, mean), (lower, mean - half), (upper, mean + half)):
-        out[:, moving] = normaliser.restore(z, moving)
-    return expected, lower, upper
 
 
 def _log(values: Float64) -> Float64:

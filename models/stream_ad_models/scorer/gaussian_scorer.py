@@ -24,7 +24,6 @@ from stream_ad_models.scorer.combine import attribution
 from stream_ad_models.scorer.normaliser import Normaliser
 from stream_ad_models.scorer.residual_maps import (
     ADAPT_STEPS,
-    AHEAD,
     CENTRED,
     GATE_STEPS,
     LEAST_SCALES,
@@ -127,7 +126,7 @@ class GaussianScorer(WindowScorer):
             found.append(running.advance(residuals[at : at + self.hop_steps], steps[at : at + self.hop_steps]))
         maps, adapted = (np.concatenate(each) for each in zip(*found, strict=True))
         ahead = ahead_maps(adapted, 0, len(z), min(self.delay_steps, GATE_STEPS) or GATE_STEPS)
-        tails, ahead_tails = Tails.fit(maps, CENTRED, LEAST_SCALES), Tails.fit(ahead, AHEAD, AHEAD)
+        tails, ahead_tails = Tails.fit(maps, CENTRED, LEAST_SCALES), Tails.fit(ahead)
         raw = self._held_out(maps, ahead, tails, ahead_tails)
         arrays = {
             **normaliser.arrays(),
@@ -148,7 +147,7 @@ class GaussianScorer(WindowScorer):
         raw, rises = self._raw(maps, ahead, tails, ahead_tails), []
         for number in range(FOLDS):
             own, others = fold == number, fold != number
-            one = Tails.fit(maps[others], CENTRED, LEAST_SCALES), Tails.fit(ahead[others], AHEAD, AHEAD)
+            one = Tails.fit(maps[others], CENTRED, LEAST_SCALES), Tails.fit(ahead[others])
             crossed = self._raw(maps[own], ahead[own], *one)
             rises.append(np.quantile(crossed, _RAISED) - np.quantile(raw[own], _RAISED))
         rise = np.max(rises) if len(maps) < _SHORT_STEPS else np.median(rises)
@@ -190,18 +189,9 @@ def _z(normaliser: Normaliser, rows: Float32) -> Float64:
 
 
 def _slots(session: GaussianSession, first_slot: int, by_channel: Float32, rows: slice) -> ScoredSlots:
-    normaliser, count = session.normaliser, rows.stop - rows.start
-    shape = (count, len(normaliser.scored))
-    expected, lower, upper = (
-        np.broadcast_to(each, shape).astype(np.float32) for each in (normaliser.centre, normaliser.low, normaliser.high)
-    )
-    moving = normaliser.scored & ~normaliser.constant
-    inner = ~normaliser.constant[normaliser.scored]
-    mean, half = session.expected[rows][:, inner], 1.645 * session.ties.sd[1][inner]
-    expected[:, moving] = normaliser.restore(mean, moving)
-    lower[:, moving] = normaliser.restore(mean - half, moving)
-    upper[:, moving] = normaliser.restore(mean + half, moving)
-    if not count:
+    normaliser = session.normaliser
+    expected, lower, upper = normaliser.intervals(session.expected[rows], session.ties.sd[1])
+    if rows.start == rows.stop:
         return ScoredSlots(first_slot, np.empty(0), expected, lower, upper, expected)
     shares = attribution(by_channel**_SHARPNESS, normaliser.scored)
     return ScoredSlots(first_slot, by_channel.max(axis=1).astype(np.float64), expected, lower, upper, shares)

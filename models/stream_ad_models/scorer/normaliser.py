@@ -23,6 +23,7 @@ _CLIP = 100.0  # larger z-scores carry no more information, and would dominate t
 _CONSTANT_SCALE = 0.05  # times the constant's size
 _SMALLEST_SCALE = 1e-4  # times the median's size: a smaller spread is rounding
 _TINY = 1e-6
+_NORMAL_90 = 1.645  # half-width of a normal law's 90% interval, in standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,23 @@ class Normaliser:
         """z-scores [..., channel] in the units of the input; `channels` selects the columns that z holds."""
         pick = slice(None) if channels is None else channels
         return np.asarray(z * self.scale[pick] + self.centre[pick], dtype=np.float32)
+
+    def intervals(self, mean: Float32 | Float64, std: Float64) -> tuple[Float32, Float32, Float32]:
+        """expected, lower and upper of the 90% band, float32 [n, channel], in the units of the input.
+
+        mean: z-scores [n, scored channel]; std: of the readings about it, [n, scored channel] or [scored channel].
+        Channels that are not scored or never moved have the centre and the range of the history.
+        """
+        moving = self.scored & ~self.constant
+        inner = ~self.constant[self.scored]
+        shape = (len(mean), len(self.scored))
+        expected, lower, upper = (
+            np.broadcast_to(each, shape).astype(np.float32) for each in (self.centre, self.low, self.high)
+        )
+        half = _NORMAL_90 * std[..., inner]
+        for out, z in ((expected, mean[:, inner]), (lower, mean[:, inner] - half), (upper, mean[:, inner] + half)):
+            out[:, moving] = self.restore(z, moving)
+        return expected, lower, upper
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         return {f"normaliser.{name}": getattr(self, name) for name in self.__slots__}

@@ -1,6 +1,6 @@
 """Residuals read at several lengths: level and energy under exponential means, and the channel's own movement.
 
-Block by block, as a stream brings them; a function of the last 1,100 rows or so, so that a restart repeats it.
+Block by block, as a stream brings them; means fade without readings, so that a bounded look-back repeats them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ Float64 = NDArray[np.float64]
 
 __all__ = [
     "ADAPT_STEPS",
-    "AHEAD",
     "CENTRED",
     "GATE_STEPS",
     "LEAST_SCALES",
@@ -49,12 +48,11 @@ _GAINS = np.array([*2 * _LEVEL_GAINS, *2 * _ENERGY_GAINS, *_MOVE_GAINS])[:, None
 _FADES = np.minimum(_GAINS, 0.1) / 4  # without readings a mean returns to where it started: nothing old stays for ever
 _RUN_FADE = 1 / 64
 LEAST_SCALES = np.where(np.arange(MAPS) == MAPS - 1, 0.25, 0.0)  # one repeated reading is no run
-AHEAD = np.zeros(4 * len(_GATE_GAINS))
 CENTRED = np.where(np.arange(MAPS) >= _GATED, 1.0, 0.0)  # movement and runs have a normal size other than 0
 
 
 class RunningMaps:
-    """Running means of one stream of residuals, block by block; a function of the last ADAPT_STEPS rows or so."""
+    """Running means of one stream of residuals, block by block."""
 
     def __init__(self, channels: int, movement: Float64) -> None:
         """movement: float64 [move gain, channel], where the means of absolute steps start."""

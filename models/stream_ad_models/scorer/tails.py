@@ -39,11 +39,12 @@ class Tails:
     base: Float32
 
     @classmethod
-    def fit(cls, values: Float32, centred: Float64, least_scale: Float64) -> Tails:
-        """values: float32 [n, map, channel], NaN = none; centred: [map], 1 where a map's
-        median is taken off, else 0; least_scale: [map], in the map's units."""
+    def fit(cls, values: Float32, centred: Float64 | float = 0.0, least_scale: Float64 | float = 0.0) -> Tails:
+        """values: float32 [n, map, channel], NaN = none; centred: [map], 1 where a map's median is taken off, else 0;
+        least_scale: [map], in the map's units. A number stands for all maps."""
         maps, channels = values.shape[1:]
-        centre = centred[:, None] * _median(values)
+        least_scale = np.broadcast_to(least_scale, maps)
+        centre = np.broadcast_to(centred, maps)[:, None] * _median(values)
         start, scale, shape, base = (np.zeros((maps, channels)) for _ in range(4))
         for number in range(maps):
             for channel in range(channels):

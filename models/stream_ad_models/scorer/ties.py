@@ -47,25 +47,14 @@ class Ties:
         weights_a, weights_b = whole.residual_weights(targets)[0], now.residual_weights(targets)[0]
         return cls(mean, weights_a, weights_b, sd, now)
 
-    def filled(self, z: Float64) -> Float64:
-        """z [n, channel] without NaN: a reading carried forward for some steps, else the conditional of its row."""
-        missing = np.isnan(z)
-        if not missing.any():
-            return z
-        rows = np.arange(len(z))[:, None]
-        last = np.maximum.accumulate(np.where(missing, -1, rows), axis=0)
-        carried = (last >= 0) & (rows - last <= _CARRY_STEPS)
-        out = np.where(missing & carried, np.take_along_axis(z, np.maximum(last, 0), axis=0), z)
-        return self.now.impute(out)
-
     def residuals(self, z: Float64, first: int) -> tuple[Float64, Float64]:
         """Of rows `first` on: residuals / sd float64 [n, 2, channel], NaN where they stand on a missing reading, and
         what B expects [n, channel]. z: float64 [first + n, channel]; lags before its start count as its first row."""
         begin = max(first - LAGS[-1] - _CARRY_STEPS, 0)
         z, first = z[begin:], first - begin
-        whole = self.filled(z)
+        whole = _filled(z, self.now)
         rows = np.arange(first, len(z))
-        at = np.maximum(rows[:, None] - np.array(LAGS), 0)
+        at = _lags(rows)
         lagged = whole[at] - self.mean
         a = lagged.reshape(len(rows), -1) @ self.weights_a
         b = lagged[:, 0] @ self.weights_b
@@ -93,19 +82,29 @@ class Ties:
         return cls(mean, weights_a, weights_b, sd, GaussianConditional(mean[0], covariance))
 
 
-def _lagged(whole: Float64) -> Float64:
-    at = np.maximum(np.arange(len(whole))[:, None] - np.array(LAGS), 0)
-    return np.asarray(whole[at].reshape(len(whole), -1))
+def _lags(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows each row looks at [n, lag]; before the first one, the first."""
+    return np.asarray(np.maximum(rows[:, None] - np.array(LAGS), 0))
+
+
+def _filled(z: Float64, now: GaussianConditional) -> Float64:
+    """z [n, channel] without NaN: a reading carried forward for some steps, else the conditional of its row."""
+    missing = np.isnan(z)
+    if not missing.any():
+        return z
+    rows = np.arange(len(z))[:, None]
+    last = np.maximum.accumulate(np.where(missing, -1, rows), axis=0)
+    carried = (last >= 0) & (rows - last <= _CARRY_STEPS)
+    out = np.where(missing & carried, np.take_along_axis(z, np.maximum(last, 0), axis=0), z)
+    return now.impute(out)
 
 
 def cross_fitted(z: Float64) -> tuple[Ties, Float64]:
     """The ties of the whole history, and each row's residuals [n, 2, channel] by the ties of the other folds."""
     channels = z.shape[1]
     fold = np.arange(len(z)) * FOLDS // len(z)
-    rough = GaussianMoments.of(np.nan_to_num(z))
-    start = Ties.fit(GaussianMoments.of(_lagged(np.nan_to_num(z))), channels, np.ones((2, channels)))
-    start = Ties(start.mean, start.weights_a, start.weights_b, start.sd, GaussianConditional.fit(rough, _RIDGE))
-    lagged = _lagged(start.filled(z))
+    rough = GaussianConditional.fit(GaussianMoments.of(np.nan_to_num(z)), _RIDGE)
+    lagged = _filled(z, rough)[_lags(np.arange(len(z)))].reshape(len(z), -1)
     parts = [GaussianMoments.of(lagged[fold == number]) for number in range(FOLDS)]
     whole = parts[0] + parts[1] + parts[2] + parts[3]
     residuals = np.empty((len(z), 2, channels))
